@@ -1,0 +1,48 @@
+"""Progress bars, the same everywhere."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress_bar(
+    total: int | None, description: str, unit: str = "it", quiet: bool = False
+) -> tqdm:
+    """Progress bar on standard error with rate and time left.
+
+    On a terminal it is redrawn twice a second.  Where standard error is a file
+    or a pipe, it writes one line every ten seconds instead.
+
+    Parameters
+    ----------
+    total : int or None
+        Number of units of work, None if unknown.
+    description : str
+        What is being done, shown in front of the bar.
+    unit : str
+        Name of one unit of work.
+    quiet : bool
+        Show nothing.
+
+    Returns
+    -------
+    tqdm.tqdm
+        Use as a context manager; call ``update(n)`` as work is done.
+
+    Notes
+    -----
+    No counterpart in the original, which prints a line per item.
+    """
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        disable=quiet,
+        mininterval=0.5 if terminal else 10.0,
+        maxinterval=10.0,
+        dynamic_ncols=terminal,
+        leave=terminal,
+    )

@@ -1,0 +1,175 @@
+"""Small helpers of ``cle/utils/__init__.py`` that the programs use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytensor
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+from pytensor.compile.sharedvalue import SharedVariable
+
+
+def tolist(arg: Any) -> list:
+    """Return ``arg`` as a list: a list unchanged, a tuple converted, else ``[arg]``.
+
+    Counterpart: ``cle.utils.tolist``.
+    """
+    if isinstance(arg, list):
+        return arg
+    return list(arg) if isinstance(arg, tuple) else [arg]
+
+
+def totuple(arg: Any) -> tuple:
+    """Return ``arg`` as a tuple: a tuple unchanged, a list converted, else ``(arg,)``.
+
+    Counterpart: ``cle.utils.totuple``.
+    """
+    if isinstance(arg, tuple):
+        return arg
+    return tuple(arg) if isinstance(arg, list) else (arg,)
+
+
+def castX(value: ArrayLike) -> NDArray:
+    """Copy ``value`` into an array of dtype ``floatX``.
+
+    Counterpart: ``cle.utils.castX``.
+    """
+    return np.array(value, dtype=pytensor.config.floatX)
+
+
+def sharedX(value: ArrayLike, name: str | None = None) -> SharedVariable:
+    """Shared variable of dtype ``floatX`` whose shape is known to the compiler.
+
+    Parameters
+    ----------
+    value : array_like
+        Initial value, copied.
+    name : str, optional
+        Name of the variable.
+
+    Returns
+    -------
+    SharedVariable
+        With the static shape of ``value``: later values must have it too.
+
+    Notes
+    -----
+    Counterpart: ``cle.utils.sharedX``, whose variables have no fixed shape
+    (and whose ``borrow`` argument saved a copy; ours always copies).
+    """
+    array = castX(value)
+    return pytensor.shared(array, name=name, shape=array.shape)
+
+
+def init_tparams(params: Mapping[str, ArrayLike]) -> dict[str, SharedVariable]:
+    """Make a shared variable of dtype ``floatX`` for each parameter, same names, same order.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        Initial values by parameter name.
+
+    Returns
+    -------
+    dict of str to SharedVariable
+
+    Notes
+    -----
+    Counterpart: ``cle.utils.init_tparams``.
+    """
+    return {name: sharedX(value, name=name) for name, value in params.items()}
+
+
+def zipp(params: Mapping[str, ArrayLike], tparams: Mapping[str, SharedVariable]) -> None:
+    """Set each shared variable in ``tparams`` to the value of that name in ``params``.
+
+    Counterpart: ``cle.utils.zipp``.
+    """
+    for name, value in params.items():
+        tparams[name].set_value(castX(value))
+
+
+def unzip(tparams: Mapping[str, SharedVariable]) -> dict[str, NDArray]:
+    """Read the values of all shared variables, by name, in order.
+
+    Counterpart: ``cle.utils.unzip``.
+    """
+    return {name: variable.get_value() for name, variable in tparams.items()}
+
+
+def segment_axis(
+    a: ArrayLike,
+    length: int,
+    overlap: int = 0,
+    axis: int | None = None,
+    end: str = "cut",
+    endvalue: float = 0,
+) -> NDArray:
+    """Cut an axis into overlapping frames.
+
+    Parameters
+    ----------
+    a : array_like
+        Array of any shape and dtype.
+    length : int
+        Entries in one frame.
+    overlap : int
+        Entries that a frame shares with the next one, below ``length``.
+    axis : int, optional
+        Axis to cut; None cuts the flattened array.
+    end : {'cut', 'pad', 'wrap'}
+        What happens to entries after the last full frame: dropped, completed
+        with ``endvalue``, or completed with the first entries.
+    endvalue : float
+        Filling of the last frame under ``end='pad'``.
+
+    Returns
+    -------
+    ndarray
+        ``axis`` is replaced by two: frames, then entries of a frame.  A
+        read-only view of ``a`` where nothing had to be filled in.
+
+    Raises
+    ------
+    ValueError
+        If the frames overlap wholly, a size is not positive, ``end`` is
+        unknown, or the array is shorter than one frame under ``'cut'``.
+
+    Notes
+    -----
+    Counterpart: ``cle.utils.segment_axis``, which builds the view from raw
+    strides; here NumPy's `sliding_window_view` does.
+    """
+    a = np.asarray(a)
+    if axis is None:
+        a, axis = a.ravel(), 0
+    if overlap >= length:
+        raise ValueError("frames cannot overlap by more than 100%")
+    if overlap < 0 or length <= 0:
+        raise ValueError("overlap must be nonnegative and length must be positive")
+    if end not in ("cut", "pad", "wrap"):
+        raise ValueError(f"end must be 'cut', 'pad' or 'wrap', not {end!r}")
+
+    axis = axis % a.ndim
+    step = length - overlap
+    size = a.shape[axis]
+    missing = max(length - size, (length - size) % step)
+    if missing and end == "pad":
+        filling = [(0, 0)] * a.ndim
+        filling[axis] = (0, missing)
+        a = np.pad(a, filling, constant_values=endvalue)
+    elif missing and end == "wrap":
+        first = np.take(a, np.arange(missing) % max(size, 1), axis=axis)
+        a = np.concatenate([a, first], axis=axis)
+    if a.shape[axis] < length:
+        raise ValueError(
+            f"not enough data points ({size}) for one frame of {length} under end='cut'; "
+            "use end='pad' or 'wrap'"
+        )
+    windows = sliding_window_view(a, length, axis=axis)  # frames at every position, entries last
+    every_step: list[Any] = [slice(None)] * windows.ndim
+    every_step[axis] = slice(None, None, step)
+    return np.moveaxis(windows[tuple(every_step)], -1, axis + 1)
