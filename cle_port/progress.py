@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -46,3 +49,39 @@ def progress_bar(
         dynamic_ncols=terminal,
         leave=terminal,
     )
+
+
+@contextmanager
+def elapsed_time(description: str, quiet: bool = False) -> Iterator[None]:
+    """Show that something without a known end is going on, and for how long.
+
+    Parameters
+    ----------
+    description : str
+        What is being done.
+    quiet : bool
+        Show nothing.
+
+    Notes
+    -----
+    Redraws once a second on a terminal; writes a single line elsewhere.
+    """
+    if quiet or not sys.stderr.isatty():
+        if not quiet:
+            print(f"{description} ...", file=sys.stderr, flush=True)
+        yield
+        return
+    finished = threading.Event()
+    with tqdm(bar_format="{desc} ... {elapsed}", desc=description, leave=False) as line:
+
+        def redraw() -> None:
+            while not finished.wait(1.0):
+                line.refresh()
+
+        thread = threading.Thread(target=redraw, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            thread.join()

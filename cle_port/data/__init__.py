@@ -1,0 +1,328 @@
+"""Data sets and the iterator over their batches.
+
+Counterpart: ``cle/data/__init__.py``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator as BatchIterator
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray | Sequence[NDArray]
+
+
+class Data:
+    """Base of all data sets: named arrays whose first axis counts examples.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name shown in front of monitored channels, such as ``'train'``.
+    path : str or path-like, optional
+        Handed to `load`.
+    multi_process : int
+        Number of worker processes that run `multi_process_slices` and hand
+        batches over through ``self.queue``; 0 starts none.
+
+    Attributes
+    ----------
+    data : sequence of ndarray
+        What `load` returned: one array for each input of the graph.
+
+    Raises
+    ------
+    NotImplementedError
+        If workers are asked for and `multi_process_slices` is not overridden.
+
+    Notes
+    -----
+    Counterpart: ``cle/data/__init__.py``, ``Data``, which has no `shuffle`.
+    Its workers die one by one when `multi_process_slices` is missing; here the
+    constructor says so.  Workers are daemons, so they end with the program,
+    and are spawned, so a subclass that uses them must be picklable.
+    """
+
+    data: Any
+
+    def __init__(
+        self,
+        name: str | None = None,
+        path: str | PathLike[str] | None = None,
+        multi_process: int = 0,
+    ) -> None:
+        self.name = name
+        self.data = self.load(path)
+        self.multi_process = multi_process
+        if multi_process > 0:
+            self._start_workers(multi_process)
+
+    def _start_workers(self, count: int) -> None:
+        if type(self).multi_process_slices is Data.multi_process_slices:
+            self.multi_process_slices()
+        # Forking is unsafe once compiled code has started threads.
+        context = multiprocessing.get_context("spawn")
+        self.queue = context.Queue(2**15 - 1)  # macOS allows no more
+        for worker in range(count):
+            context.Process(target=self.multi_process_slices, args=(worker,), daemon=True).start()
+
+    def multi_process_slices(self, mid: int = -1) -> None:
+        """Produce batches into ``self.queue`` as worker number ``mid``; for subclasses."""
+        raise NotImplementedError(f"{type(self)} does not implement Data.multi_process_slices.")
+
+    def load(self, path: Any) -> Any:
+        """Read the arrays of the data set from a ``.npy`` file; subclasses override it.
+
+        Pickled objects are refused, which `numpy.load` of 2015 executed.
+        """
+        return np.load(path, allow_pickle=False)
+
+    def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
+        """Return the batch of examples ``start`` to ``end``; for subclasses."""
+        raise NotImplementedError(f"{type(self)} does not implement Data.slices.")
+
+    def num_examples(self) -> int:
+        """Return the length of the longest array."""
+        return max(mat.shape[0] for mat in self.data)
+
+    def theano_vars(self) -> Any:
+        """Return the symbolic inputs that a batch is fed to; for subclasses."""
+        raise NotImplementedError(f"{type(self)} does not implement Data.theano_vars.")
+
+    def shuffle(self, rng: np.random.Generator) -> None:
+        """Put the examples of all arrays into one new random order.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of the permutation.
+
+        Raises
+        ------
+        ValueError
+            If the arrays differ in length, so that no one order fits them all.
+
+        Notes
+        -----
+        ``cle.data.Iterator`` calls such a method, but no data class has it.
+        """
+        lengths = {len(mat) for mat in self.data}
+        if len(lengths) != 1:
+            raise ValueError(f"cannot shuffle arrays of different lengths: {sorted(lengths)}")
+        order = rng.permutation(lengths.pop())
+        self.data = [mat[order] for mat in self.data]
+
+
+class Iterator:
+    """Batches of consecutive examples, in order; each ``for`` loop starts anew.
+
+    Parameters
+    ----------
+    data : Data
+        Source of the batches, through ``data.slices(start, end)``.
+    batch_size : int, optional
+        Examples in a batch.  Give either this or `nbatch`.
+    nbatch : int, optional
+        Number of batches; the batch size is what fits that often, rounded down.
+    start, end : int
+        Range of the examples; by default all.
+    shuffle : bool
+        Call ``data.shuffle(rng)`` before each pass.
+    infinite_data : bool
+        ``data`` makes up its batches: call ``data.slices()``, without range,
+        `pseudo_n` times.
+    pseudo_n : int
+        Batches in a pass over infinite data.
+    rng : numpy.random.Generator, optional
+        Needed with `shuffle`.
+
+    Attributes
+    ----------
+    batch_size, nbatch, nexp : int
+        Batch size, whole batches in the range, and examples in the range.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one of `batch_size` and `nbatch` is given, if it is not
+        positive or asks for more batches than examples, if the range is
+        empty or negative, or if `shuffle` comes without `rng`.
+
+    Notes
+    -----
+    Counterpart: ``cle/data/__init__.py``, ``Iterator``; `rng` and ``len`` are
+    new.  Which examples a pass covers follows the original: batches start at
+    ``start, start + batch_size, ...`` below ``end - end % batch_size``.  From a
+    ``start`` that is no multiple of the batch size the last batch may
+    therefore reach beyond ``end`` or be dropped, and a pass may have one batch
+    more than ``nbatch``; ``len(iterator)`` counts what a pass yields.  An
+    ``end`` beyond the data gives a short last batch.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        batch_size: int | None = None,
+        nbatch: int | None = None,
+        start: int = 0,
+        end: int | None = None,
+        shuffle: bool = False,
+        infinite_data: bool = False,
+        pseudo_n: int = 1000000,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if not batch_size and not nbatch:
+            raise ValueError("Either batch_size or nbatch should be given.")
+        if batch_size is not None and nbatch is not None:
+            raise ValueError("Provide either batch_size or nbatch.")
+        if shuffle and rng is None:
+            raise ValueError("shuffle needs rng, such as np.random.default_rng(seed).")
+        self.data = data
+        self.name = data.name
+        self.infinite_data = infinite_data
+        self.pseudo_n = pseudo_n
+        self.shuffle = shuffle
+        self.rng = rng
+        if not infinite_data:
+            self._set_range(batch_size, nbatch, start, end)
+
+    def _set_range(
+        self, batch_size: int | None, nbatch: int | None, start: int, end: int | None
+    ) -> None:
+        self.start = start
+        self.end = self.data.num_examples() if end is None else end
+        if self.start >= self.end or self.start < 0:
+            raise ValueError(f"Got wrong value for start {start}.")
+        self.nexp = self.end - self.start
+        if batch_size is None:
+            assert nbatch is not None
+            self.batch_size, self.nbatch = self.nexp // nbatch, nbatch
+        else:
+            self.batch_size, self.nbatch = batch_size, self.nexp // batch_size
+        if self.batch_size < 1:
+            raise ValueError(
+                f"batch_size and nbatch must be positive, and nbatch at most the "
+                f"number of examples ({self.nexp})."
+            )
+
+    def _starts(self) -> range:
+        return range(self.start, self.end - self.end % self.batch_size, self.batch_size)
+
+    def __len__(self) -> int:
+        return self.pseudo_n if self.infinite_data else len(self._starts())
+
+    def __iter__(self) -> BatchIterator[tuple[NDArray, ...]]:
+        if self.infinite_data:
+            endless: Any = self.data  # its `slices` takes no range
+            for _ in range(self.pseudo_n):
+                yield endless.slices()
+            return
+        if self.shuffle:
+            assert self.rng is not None
+            self.data.shuffle(self.rng)
+        for start in self._starts():
+            yield self.data.slices(start, start + self.batch_size)
+
+
+class DesignMatrix(Data):
+    """Data without time: a batch is a tuple of rows of each array.
+
+    Notes
+    -----
+    Counterpart: ``cle/data/__init__.py``, ``DesignMatrix``, whose `slices`
+    returns a generator.
+    """
+
+    def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
+        """Return rows ``start`` to ``end`` of each array, each (batch, ...)."""
+        return tuple(mat[start:end] for mat in self.data)
+
+
+class TemporalSeries(Data):
+    """Data with time, example first when stored and time first in a batch.
+
+    Notes
+    -----
+    Counterpart: ``cle/data/__init__.py``, ``TemporalSeries``.  There masks and
+    padded batches of an object array are object arrays too; here they have
+    the dtype of the samples, with the same numbers.
+    """
+
+    def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
+        """Return examples ``start`` to ``end`` of each array, each (time, batch, ...)."""
+        return tuple(mat[start:end].swapaxes(0, 1) for mat in self.data)
+
+    def create_mask(self, batch: Samples) -> NDArray:
+        """Mark which entries of the padded batch are samples.
+
+        Parameters
+        ----------
+        batch : sequence of ndarray
+            Sequences, each (length, ...).
+
+        Returns
+        -------
+        ndarray, shape (longest length, batch)
+            1 at times within the sequence, 0 behind its end.
+        """
+        mask = np.zeros((_longest(batch), len(batch)), dtype=_sample_dtype(batch))
+        for column, sample in enumerate(batch):
+            mask[: len(sample), column] = 1
+        return mask
+
+    def zero_pad(self, batch: Samples) -> NDArray:
+        """Fill sequences of vectors up to the longest with zeros.
+
+        Parameters
+        ----------
+        batch : sequence of ndarray
+            Sequences, each (length, features).
+
+        Returns
+        -------
+        ndarray, shape (longest length, batch, features)
+
+        Raises
+        ------
+        ValueError
+            If a sequence is not two-dimensional.
+        """
+        if any(np.ndim(sample) != 2 for sample in batch):
+            raise ValueError(
+                "zero_pad needs sequences of shape (length, features); "
+                "use create_mask_and_zero_pad for sequences of scalars"
+            )
+        return self.create_mask_and_zero_pad(batch)[0]
+
+    def create_mask_and_zero_pad(self, batch: Samples) -> tuple[NDArray, NDArray]:
+        """Fill sequences up to the longest with zeros, and mark the samples.
+
+        Parameters
+        ----------
+        batch : sequence of ndarray
+            Sequences, each (length,) or (length, features).
+
+        Returns
+        -------
+        x : ndarray, shape (longest length, batch) or (longest length, batch, features)
+        mask : ndarray, shape (longest length, batch)
+        """
+        padded = np.zeros(
+            (_longest(batch), len(batch), *batch[0].shape[1:]), dtype=_sample_dtype(batch)
+        )
+        for column, sample in enumerate(batch):
+            padded[: len(sample), column] = sample
+        return padded, self.create_mask(batch)
+
+
+def _longest(batch: Samples) -> int:
+    return max(len(sample) for sample in batch)
+
+
+def _sample_dtype(batch: Samples) -> np.dtype:
+    return np.result_type(*{np.asarray(sample).dtype for sample in batch})

@@ -1,0 +1,50 @@
+"""What a program trains: inputs, parameters, nodes, its own updates.
+
+Counterpart: ``cle/models/__init__.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.variable import TensorVariable
+
+from cle_port.layers import StemCell
+
+
+class Model:
+    """A record of the parts of a model that `cle_port.train.Training` needs.
+
+    Parameters
+    ----------
+    inputs : list of tensors
+        Symbolic inputs of the cost, in the order in which batches come.
+    nodes : list of StemCell
+        Layers, in the order in which they were initialised.
+    params : mapping of str to SharedVariable
+        Parameters by name, in that order.
+    updates : mapping of SharedVariable to tensor
+        New values of other shared variables at each update, such as the
+        carried state of truncated backpropagation.
+
+    Notes
+    -----
+    Counterpart: ``cle.models.Model``.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[TensorVariable] | None = None,
+        nodes: Sequence[StemCell] | None = None,
+        params: Mapping[str, SharedVariable] | None = None,
+        updates: Mapping[SharedVariable, TensorVariable] | None = None,
+    ) -> None:
+        self.inputs = list(inputs or [])
+        self.nodes = list(nodes or [])
+        self.params = dict(params or {})
+        self.updates: dict[SharedVariable, TensorVariable] = dict(updates or {})
+
+    def set_updates(self, updates: Mapping[SharedVariable, TensorVariable]) -> None:
+        """Add entries to ``updates``, replacing those of the same variable."""
+        self.updates.update(updates)

@@ -1,0 +1,444 @@
+"""Extensions of the main loop.
+
+Each has a ``name`` that says when `cle_port.train.Training` runs it:
+
+============================  ============================================
+``ext_regularize_pre_grad``   before gradients are taken
+``ext_grad``                  on the gradients
+``ext_regularize_post_grad``  on the updates
+``ext_monitor``               before each update and after the last
+``ext_save``                  after ``ext_monitor``
+``ext_schedule``              after each update
+``ext_term``                  after each epoch
+============================  ============================================
+
+Counterpart: ``cle/train/ext.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.tensor.variable import TensorVariable
+
+from cle_port.backend import compile_function
+from cle_port.errors import UserError
+from cle_port.rng import Batches
+from cle_port.utils import tolist
+
+if TYPE_CHECKING:
+    from cle_port.train import Training
+
+logger = logging.getLogger(__name__)
+
+
+class Extension:
+    """Something that the main loop runs at the point that ``name`` says."""
+
+    name: str
+
+    def exe(self, mainloop: Training) -> None:
+        """Run once."""
+        raise NotImplementedError
+
+
+class GradientClipping(Extension):
+    r"""Scale all gradients so that their common norm is at most ``scaler``.
+
+    .. math:: g \leftarrow g / B, \qquad
+              g \leftarrow g \cdot \frac{c}{\max(c, \lVert g \rVert)}
+
+    Parameters
+    ----------
+    scaler : float
+        The greatest norm c.
+    batch_size : int
+        The B by which gradients are divided first.
+    check_nan : int or bool
+        If the norm is NaN or infinite, replace each gradient by 0.1 times its
+        parameter.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.GradientClipping``.  The programs hand it the
+    gradient of a cost that is a mean over the batch already, so their
+    gradients are divided by the batch size twice.
+    """
+
+    name = "ext_grad"
+
+    def __init__(self, scaler: float = 5, batch_size: int = 1, check_nan: int | bool = 0) -> None:
+        self.scaler = scaler
+        self.batch_size = batch_size
+        self.check_nan = check_nan
+
+    def exe(self, mainloop: Training) -> None:
+        """Replace the gradients of ``mainloop.grads``."""
+        batch_size = np.asarray(self.batch_size, dtype=pytensor.config.floatX)
+        grads = {p: g / batch_size for p, g in mainloop.grads.items()}
+        square = sum((g**2).sum() for g in grads.values())
+        norm = pt.sqrt(square)
+        scale = self.scaler / pt.maximum(self.scaler, norm)
+        not_finite = pt.or_(pt.isnan(square), pt.isinf(square))
+        for p, g in grads.items():
+            clipped = g * scale
+            mainloop.grads[p] = (
+                pt.switch(not_finite, 0.1 * p, clipped) if self.check_nan else clipped
+            )
+
+
+class EpochCount(Extension):
+    """End the training when the epochs seen are a multiple of ``num_epoch``.
+
+    Parameters
+    ----------
+    num_epoch : int
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.EpochCount``.  A run continued from epoch n
+    therefore ends at the next multiple, not after ``num_epoch`` more.
+    """
+
+    name = "ext_term"
+
+    def __init__(self, num_epoch: int) -> None:
+        self.num_epoch = num_epoch
+
+    def exe(self, mainloop: Training) -> None:
+        """Set ``mainloop.endloop`` when it is time."""
+        if mainloop.trainlog.epoch_seen % self.num_epoch == 0:
+            mainloop.endloop = 1
+
+
+class Monitoring(Extension):
+    """Every ``freq`` updates compute channels over whole data sets and log them.
+
+    Parameters
+    ----------
+    freq : int
+        Updates between two monitoring steps.
+    ddout : list of tensors
+        Scalars to compute; their names name the channels.
+    data : list of Iterator
+        Data sets to go through; their names come before the channels'.
+    monitor_fn : callable, optional
+        Computes ``ddout`` from a batch; default is to compile it from the main
+        loop's inputs.
+    obj_monitor_fn : callable, optional
+        Applied to the mean of a channel to give a further one (a perplexity).
+    obj_monitor_ch : list of str
+        Names of those further channels, for the first channels in order.
+    explosion_limit : float
+        A mean above this ends the training with an error.
+
+    Raises
+    ------
+    UserError
+        From `exe`, if a mean is NaN or above ``explosion_limit``.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.Monitoring``.  A channel's number is the
+    unweighted mean over batches, also for channels called max or min.  The
+    original's own check for NaN cannot fire; this one does.
+    """
+
+    name = "ext_monitor"
+
+    def __init__(
+        self,
+        freq: int,
+        ddout: Sequence[TensorVariable],
+        data: Sequence[Batches] = (),
+        monitor_fn: Callable | None = None,
+        obj_monitor_fn: Callable[[float], float] | None = None,
+        obj_monitor_ch: Sequence[str] = (),
+        explosion_limit: float = 1e8,
+    ) -> None:
+        self.freq = freq
+        self.ddout = list(ddout)
+        self.data = list(data)
+        self.monitor_fn = monitor_fn
+        self.obj_monitor_fn = obj_monitor_fn
+        self.obj_monitor_ch = list(obj_monitor_ch)
+        self.explosion_limit = explosion_limit
+
+    def exe(self, mainloop: Training) -> None:
+        """Log a monitoring step if it is time for one."""
+        log = mainloop.trainlog
+        if log.batch_seen % self.freq != 0 and not mainloop.endloop:
+            return
+        recent = slice(max(0, log.batch_seen - self.freq), max(1, log.batch_seen))
+        seconds = float(np.sum(log.monitor["time"][recent]))
+        logger.info("")
+        logger.info(" Monitoring step")
+        logger.info(" ***************")
+        logger.info(" ---------------")
+        logger.info(" Training basics")
+        logger.info(" ...............")
+        logger.info(" Elapsed time: %f", seconds)
+        logger.info(" Epochs  seen: %d", log.epoch_seen)
+        logger.info(" Batches seen: %d", log.batch_seen)
+        logger.info(" -----------------------")
+        logger.info(" Optimization parameters")
+        logger.info(" .......................")
+        mainloop.optimizer.monitor()
+        logger.info(" ------------------")
+        logger.info(" Forward-prop based")
+        logger.info(" ..................")
+        entry = {"elapsed_time": seconds, **self._recent_outputs(mainloop, recent)}
+        t0 = time.perf_counter()
+        entry |= self.monitor_data_based_channels(mainloop)
+        entry["monitoring_time"] = time.perf_counter() - t0
+        logger.info(" Elapsed time for monitoring: %f", entry["monitoring_time"])
+        log.monitor["monitoring_time"] = [entry["monitoring_time"]]
+        log.write(entry)
+
+    def monitor_data_based_channels(self, mainloop: Training) -> dict[str, float]:
+        """Go through all data sets, log the mean of each channel over the batches.
+
+        Returns
+        -------
+        dict of str to float
+            Means by ``<data>_<channel>``.
+        """
+        if self.monitor_fn is None:
+            self.monitor_fn = compile_function(mainloop.inputs, self.ddout, None, mainloop.backend)
+        # All data sets come before any line is logged, as in the original.
+        records = [
+            np.array([[np.asarray(value) for value in self.monitor_fn(*batch)] for batch in data])
+            for data in self.data
+        ]
+        means: dict[str, float] = {}
+        for record, data in zip(records, self.data):
+            for i, channel in enumerate(self.ddout):
+                mean = record[:, i].mean()
+                self._log_channel(f"{data.name}_{channel.name}", mean, means)
+                if self.obj_monitor_fn is not None and i < len(self.obj_monitor_ch):
+                    objective = self.obj_monitor_fn(mean)
+                    self._log_channel(f"{data.name}_{self.obj_monitor_ch[i]}", objective, means)
+        for channel_name, mean in means.items():
+            mainloop.trainlog.monitor[channel_name].append(mean)
+        return means
+
+    def _log_channel(self, name: str, mean: Any, means: dict[str, float]) -> None:
+        logger.info(" %s: %f", name, mean)
+        means[name] = float(mean)
+        if math.isnan(mean) or mean > self.explosion_limit:
+            raise UserError(
+                f"{name} is {mean:g}: training has diverged; start again from an earlier "
+                "checkpoint or with a smaller --lr"
+            )
+
+    def _recent_outputs(self, mainloop: Training, recent: slice) -> dict[str, float]:
+        """Log the mean of each update's outputs since the last monitoring step."""
+        log = mainloop.trainlog
+        if log.batch_seen == 0:
+            logger.info(" initial_monitoring")
+            return {}
+        means = np.asarray(log.monitor["update"][recent]).mean(axis=0)
+        entry = {f"this_batch_{out.name}": float(m) for out, m in zip(mainloop.outputs, means)}
+        for name, mean in entry.items():
+            logger.info(" %s: %f", name, mean)
+        return entry
+
+
+class Picklize(Extension):
+    """Every ``freq`` updates write a checkpoint; every ``force_save_freq`` one to keep.
+
+    Parameters
+    ----------
+    freq : int
+        Updates between two writes of ``<name>.npz``.
+    path : path
+        Folder, created if it does not exist.
+    force_save_freq : int, optional
+        Updates between two files ``<name>_<n>updates.npz`` that stay.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be created.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.Picklize``.  The name is the original's; the
+    files are ``.npz`` without pickles (see `cle_port.checkpoint`).
+    """
+
+    name = "ext_save"
+
+    def __init__(self, freq: int, path: str | Path, force_save_freq: float = 1e15) -> None:
+        self.freq = freq
+        self.path = make_folder(path)
+        self.force_save_freq = force_save_freq
+
+    def exe(self, mainloop: Training) -> None:
+        """Write what is due."""
+        batch_seen = mainloop.trainlog.batch_seen
+        if batch_seen % self.freq == 0 or mainloop.endloop:
+            save(mainloop, self.path / f"{mainloop.name}.npz")
+        if batch_seen % self.force_save_freq == 0 and batch_seen != 0:
+            save(mainloop, self.path / f"{mainloop.name}_{batch_seen}updates.npz")
+
+
+class EarlyStopping(Extension):
+    """Keep the checkpoint with the best value of a channel.
+
+    Training itself is not stopped, in spite of the name.
+
+    Parameters
+    ----------
+    path : path
+        Folder, created if it does not exist.
+    channel : str, optional
+        Channel to watch; default ``valid_nll``.
+    freq : int
+        Updates between two looks; a multiple of the monitoring's.
+    force_save_freq : int, optional
+        Also keep the best of each stretch of so many updates, as
+        ``<name>_best_before_<n>updates.npz``.
+    minimize : int or bool
+        Whether less is better.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be created.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.EarlyStopping``.  Nothing is kept before the
+    first update, though the channel has a value then.
+    """
+
+    name = "ext_save"
+
+    def __init__(
+        self,
+        path: str | Path,
+        channel: str | None = None,
+        freq: int = 1,
+        force_save_freq: int | None = None,
+        minimize: int | bool = 1,
+    ) -> None:
+        self.path = make_folder(path)
+        self.channel = "valid_nll" if channel is None else channel
+        self.freq = freq
+        self.force_save_freq = force_save_freq
+        self.minimize = minimize
+        self.best = sys.float_info.max if minimize else -sys.float_info.max
+
+    def exe(self, mainloop: Training) -> None:
+        """Write the checkpoint if the channel's last value is the best so far."""
+        log = mainloop.trainlog
+        due = log.batch_seen % self.freq == 0 or mainloop.endloop
+        if log.batch_seen == 0 or not due or not log.monitor[self.channel]:
+            return
+        value = log.monitor[self.channel][-1]
+        if not (value < self.best if self.minimize else value > self.best):
+            return
+        self.best = value
+        save(mainloop, self.path / f"{mainloop.name}_best.npz", "best model")
+        if self.force_save_freq is not None:
+            end = self.force_save_freq * (log.batch_seen // self.force_save_freq + 1)
+            save(
+                mainloop, self.path / f"{mainloop.name}_best_before_{end}updates.npz", "best model"
+            )
+
+
+class WeightNorm(Extension):
+    r"""Limit the norm of each column of the updated weights.
+
+    .. math:: w \leftarrow w \cdot
+              \frac{\min(\lVert w \rVert, c)}{\lVert w \rVert + 10^{-7}}
+
+    Parameters
+    ----------
+    is_vector : int or bool
+        Limit each column (the weights into one unit); else the whole matrix.
+    weight_norm : float
+        The greatest norm c.
+    keys : str or list of str
+        Updates are chosen whose parameter's name contains one of these; one
+        that contains two is limited twice.
+    waivers : str or list of str
+        Names that contain one of these are left alone.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.WeightNorm``.  The 1e-7 shrinks every weight a
+    little, also those within the limit.
+    """
+
+    name = "ext_regularize_post_grad"
+
+    def __init__(
+        self,
+        is_vector: int | bool = 1,
+        weight_norm: float = 1.9365,
+        keys: str | Sequence[str] = ("W",),
+        waivers: str | Sequence[str] = (),
+    ) -> None:
+        self.is_vector = is_vector
+        self.weight_norm = weight_norm
+        self.keys = tolist(keys)
+        self.waivers = tolist(waivers)
+
+    def exe(self, mainloop: Training) -> None:
+        """Replace the updates of ``mainloop.updates``."""
+        for p in mainloop.updates:
+            name = p.name or ""
+            if any(waiver in name for waiver in self.waivers):
+                continue
+            for _ in filter(lambda key: key in name, self.keys):
+                mainloop.updates[p] = self._limited(mainloop.updates[p])
+
+    def _limited(self, w: TensorVariable) -> TensorVariable:
+        norm = pt.sqrt(pt.sqr(w).sum(axis=0 if self.is_vector else None))
+        return w * (pt.clip(norm, 0, self.weight_norm) / (1e-7 + norm))
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create a folder for results unless it exists.
+
+    Raises
+    ------
+    UserError
+        If it cannot be created or is not a folder.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot create the folder {folder} ({error.strerror}); choose another --save_path"
+        ) from error
+    return folder
+
+
+def save(mainloop: Training, path: Path, what: str = "model") -> None:
+    """Write a checkpoint and say so.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+    """
+    logger.info(" Saving %s to: %s", what, path)
+    try:
+        mainloop.save(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); free space or choose another --save_path"
+        ) from error

@@ -1,0 +1,313 @@
+"""Reading pickles of NumPy arrays without executing anything they say.
+
+A pickle is a program: `pickle.load` of a file from elsewhere may run any code.
+The readers here know arrays, dtypes, NumPy scalars and plain containers, as
+Python 2 with NumPy 1 and Python 3 with NumPy 1 or 2 write them, build them
+with code of their own, and refuse everything else before it is called.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import struct
+import tokenize
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cle_port.errors import UserError
+
+_SAFE_KINDS = "biufcSU"  # booleans, numbers and text: no objects, records or dates
+_UNREADABLE = (
+    OSError,
+    pickle.UnpicklingError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    AssertionError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+)
+
+
+def load_pickled_arrays(path: str | os.PathLike[str]) -> Any:
+    """Read a pickle of NumPy arrays, in lists, tuples or dictionaries.
+
+    Parameters
+    ----------
+    path : path-like
+        Pickle of any protocol, by Python 2 or 3.
+
+    Returns
+    -------
+    object
+        What was pickled.  Arrays are read-only; text of Python 2 becomes str.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is damaged, or refers to anything but
+        arrays, dtypes and NumPy scalars.  Nothing it refers to is executed.
+
+    Notes
+    -----
+    Counterpart: ``cPickle.load``.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        return _load(file, path)
+
+
+def load_npy(path: str | os.PathLike[str]) -> NDArray:
+    """Read an ``.npy`` file, also one of an object array, which is a pickle.
+
+    Parameters
+    ----------
+    path : path-like
+        File in NumPy's format, by NumPy 1 or 2.
+
+    Returns
+    -------
+    ndarray
+        Numbers as a read-only memory map, objects as an object array.
+
+    Raises
+    ------
+    UserError
+        As `load_pickled_arrays`.
+
+    Notes
+    -----
+    Counterpart: ``np.load``, which in NumPy 1.9 unpickled whatever it found.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        try:
+            shape, dtype = _read_header(file)
+            if not dtype.hasobject:
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+        except _UNREADABLE as error:
+            raise _refused(path, "which is no .npy file", error) from error
+        loaded = _load(file, path)
+    if not isinstance(loaded, np.ndarray) or loaded.dtype != object or loaded.shape != shape:
+        raise _refused(path, "whose content is not what its header promises")
+    return loaded
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); check the path") from error
+
+
+def _refused(path: Path, reason: str, error: BaseException | None = None) -> UserError:
+    detail = " ".join(str(error).split())[:200] if error else ""
+    detail = f" ({detail})" if detail else ""
+    return UserError(
+        f"cannot use {path}, {reason}{detail}; only NumPy arrays of numbers and text are read: "
+        "save it again with numpy.save or leave it out"
+    )
+
+
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # says that Python 2 wrote the header
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    return shape, dtype
+
+
+def _load(file: BinaryIO, path: Path) -> Any:
+    try:
+        return _finish(_ArrayUnpickler(file).load(), {})
+    except _UNREADABLE as error:
+        raise _refused(path, "whose pickle is damaged or not of arrays", error) from error
+
+
+class _BoundedFile:
+    """Refuses to read beyond the end, so that a false length cannot claim the memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._end = os.fstat(file.fileno()).st_size
+        self.readline = file.readline
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self._end - self._file.tell():
+            raise EOFError("it ends in the middle")
+        return self._file.read(size)
+
+
+class _ArrayUnpickler(pickle._Unpickler):
+    """Interprets a pickle, with stand-ins of ours in place of NumPy's classes.
+
+    The interpreter written in Python is used since its memo is a dictionary;
+    the one in C reserves a table as long as the highest index it is told.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(_BoundedFile(file), encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _STAND_INS[module.replace("numpy._core", "numpy.core"), name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}") from None
+
+    def load_bytearray8(self: Any) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))  # the original reserves before it reads
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    }
+    for _extension in (pickle.EXT1, pickle.EXT2, pickle.EXT4):
+        del dispatch[_extension[0]]  # names of a registry, which may be anything
+
+
+class _Dtype:
+    """A dtype being unpickled; `_finish` takes its ``value``."""
+
+    def __init__(self, code: str | bytes, align: Any = False, copy: Any = True) -> None:
+        code = code.decode("ascii") if isinstance(code, bytes) else code
+        if not isinstance(code, str) or len(code) > 20:
+            raise pickle.UnpicklingError("a dtype is not given as text")
+        self.value = np.dtype(code)
+        if self.value != np.dtype(object) and self.value.kind not in _SAFE_KINDS:
+            raise pickle.UnpicklingError(f"dtype {code} is not allowed")
+
+    def __setstate__(self, state: tuple) -> None:
+        order: Any = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
+        if any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("records are not allowed")
+        if order in ("<", ">"):
+            self.value = self.value.newbyteorder(order)
+
+
+class _Array:
+    """An array or scalar being unpickled; `_finish` makes the real one."""
+
+    def __setstate__(self, state: tuple) -> None:
+        shape, dtype, fortran, content = state[-4:]
+        self.set(shape, dtype, "F" if fortran else "C", content)
+
+    def set(self, shape: Any, dtype: Any, order: str, content: Any, scalar: bool = False) -> None:
+        if not isinstance(dtype, _Dtype):
+            raise pickle.UnpicklingError("an array has no dtype")
+        self.dtype = dtype.value
+        if not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise pickle.UnpicklingError("an array has no valid shape")
+        if self.dtype == object and not isinstance(content, list):
+            raise pickle.UnpicklingError("an array has no objects")
+        self.content = content.encode("latin1") if isinstance(content, str) else content
+        unit = 1 if self.dtype == object else self.dtype.itemsize
+        if math.prod(shape) * unit != len(content):
+            raise pickle.UnpicklingError("the data of an array do not fit its shape")
+        self.shape, self.order, self.scalar = tuple(shape), order, scalar
+
+    def finish(self, done: dict[int, Any]) -> Any:
+        order: Any = "F" if self.order == "F" else "C"
+        if self.dtype == object:
+            array = np.empty(len(self.content), dtype=object)
+            for index, item in enumerate(self.content):
+                array[index] = _finish(item, done)
+        else:
+            array = np.ndarray(math.prod(self.shape), self.dtype, bytes(self.content))
+        array = array.reshape(self.shape, order=order)
+        return array[()] if self.scalar else array
+
+
+class _Function:
+    """A function that a pickle may call, and do nothing else with."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it alters a function")
+
+
+def _reconstruct(kind: Any, shape: Any, typecode: Any) -> _Array:
+    if kind is not _Array:
+        raise pickle.UnpicklingError("an array is of another class")
+    return _Array()
+
+
+def _scalar(dtype: Any, content: Any) -> _Array:
+    scalar = _Array()
+    scalar.set((), dtype, "C", content, scalar=True)
+    return scalar
+
+
+def _frombuffer(content: Any, dtype: Any, shape: Any, order: str, axis_order: Any = None) -> _Array:
+    if axis_order is not None:
+        raise pickle.UnpicklingError("an array has permuted axes")
+    array = _Array()
+    array.set(shape, dtype, order, content)
+    return array
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Bytes as protocols below 3 store them."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"encoding {encoding!r} is not allowed")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """Empty bytes as protocols below 3 store them."""
+    return b""
+
+
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Function(_reconstruct),
+    ("numpy.core.multiarray", "scalar"): _Function(_scalar),
+    ("numpy.core.numeric", "_frombuffer"): _Function(_frombuffer),
+    ("_codecs", "encode"): _Function(_encode),
+    ("__builtin__", "bytes"): _Function(_no_bytes),
+}
+
+
+def _finish(loaded: Any, done: dict[int, Any]) -> Any:
+    """Replace the stand-ins in what was loaded by what they stand for, shared ones once."""
+    if loaded is None or isinstance(loaded, bool | int | float | complex | str | bytes):
+        return loaded
+    if id(loaded) in done:
+        return done[id(loaded)]
+    result: Any
+    if isinstance(loaded, _Array):
+        result = loaded.finish(done)
+    elif isinstance(loaded, _Dtype):
+        result = loaded.value
+    elif isinstance(loaded, list | tuple):
+        result = type(loaded)([_finish(item, done) for item in loaded])
+    elif isinstance(loaded, dict):
+        result = {_finish(key, done): _finish(value, done) for key, value in loaded.items()}
+    else:
+        raise pickle.UnpicklingError("it holds something other than arrays and containers")
+    done[id(loaded)] = result
+    return result

@@ -1,0 +1,1 @@
+"""Data sets of the paper, and the commands that build their files."""

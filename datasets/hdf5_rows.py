@@ -1,0 +1,314 @@
+"""Rows of int16 samples in an HDF5 file: the layout of the Blizzard data.
+
+The file holds one data set ``data`` of shape (rows, samples in a row).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cle_port.errors import UserError
+
+DATASET = "data"
+CHUNK_SAMPLES = (
+    2**17
+)  # 16 rows of 8000: batches of 128 rows, and most smaller ones, are whole chunks
+CHUNK_CACHE_BYTES = 16 * 2**20
+READ_SAMPLES = 2**22  # samples held at a time when a pass goes over all rows
+
+# A damaged file makes h5py raise any of these.
+HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
+
+
+class HDF5Rows:
+    """Rows of an HDF5 file, read when they are indexed and never kept.
+
+    Parameters
+    ----------
+    path : path-like
+        HDF5 file with an int16 data set ``data`` of two dimensions, as
+        `RowWriter` or the original (PyTables, blosc) wrote it.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    shape : (int, int)
+        Rows, samples in a row.
+    dtype : numpy.dtype
+    attrs : dict
+        What `RowWriter` was told about the data, empty for other files.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not HDF5, is damaged or empty, needs a
+        compression filter that is not installed, or holds something else.
+
+    Notes
+    -----
+    Counterpart: the PyTables array that ``fetch_blizzard`` returns.  The file
+    is opened anew after unpickling, so the object can be sent to a process.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        rows = self._open()
+        self.shape: tuple[int, int] = rows.shape
+        self.dtype = rows.dtype
+        self.attrs = dict(_plain_attributes(rows))
+
+    def _open(self) -> h5py.Dataset:
+        if not self.path.is_file():
+            raise UserError(
+                f"no file {self.path}; make it with "
+                f"`python -m datasets.blizzard build SOURCE {self.path.parent}`"
+            )
+        try:
+            self._file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+        except HDF5_ERRORS as error:
+            raise _damaged(self.path, error) from error
+        try:
+            rows = self._file.get(DATASET)
+            _check_layout(rows, self.path)
+            _check_filters(rows, self.path)
+            _check_complete(rows, self.path)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, HDF5_ERRORS):
+                raise _damaged(self.path, error) from error
+            raise
+        self._rows = rows
+        return rows
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice) -> NDArray[np.int16]:
+        """Read the rows of a slice, shape (rows, samples in a row), int16."""
+        try:
+            return self._rows[index]
+        except HDF5_ERRORS as error:
+            raise _damaged(self.path, error) from error
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.int16]]:
+        """Read the rows from ``start`` to ``stop`` a few megabytes at a time."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        step = max(1, READ_SAMPLES // self.shape[1])
+        for first in range(start, stop, step):
+            yield self[first : min(first + step, stop)]
+
+    def close(self) -> None:
+        """Close the file; indexing fails afterwards."""
+        self._file.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_file", "_rows")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+
+class RowWriter:
+    """Append int16 rows to a new HDF5 file, and keep count of their statistics.
+
+    The file appears under its name only when `commit` is called; until then it
+    is a temporary file beside it, which `discard` removes.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write.
+    row_length : int
+        Samples in a row.
+    **attrs : int
+        Stored as attributes of the data set.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows written so far.
+    moments : Moments
+        Sums over the samples written so far.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+
+    Notes
+    -----
+    Counterpart: the ``EArray`` of ``fetch_blizzard``.  The original compresses
+    with blosc, which needs a plug-in to be read; here it is gzip, which every
+    HDF5 library reads, with checksums so that damage is noticed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], row_length: int, **attrs: int) -> None:
+        self.path = Path(path)
+        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self.n_rows = 0
+        self.moments = Moments()
+        with self._errors():
+            self._file = h5py.File(self.temporary, "w", rdcc_nbytes=CHUNK_CACHE_BYTES)
+            self._rows = self._file.create_dataset(
+                DATASET,
+                shape=(0, row_length),
+                maxshape=(None, row_length),
+                dtype="<i2",
+                chunks=(max(1, CHUNK_SAMPLES // row_length), row_length),
+                compression="gzip",
+                compression_opts=1,
+                shuffle=True,
+                fletcher32=True,
+                track_times=False,
+            )
+            self._rows.attrs.update(attrs)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            self.discard()
+            raise unwritable(self.path, error) from error
+
+    def append(self, rows: NDArray[np.int16]) -> None:
+        """Write rows of shape (n, row_length) behind the others."""
+        with self._errors():
+            self._rows.resize(self.n_rows + len(rows), axis=0)
+            self._rows[self.n_rows :] = rows
+        self.n_rows += len(rows)
+        self.moments.add(rows)
+
+    def finish(self) -> None:
+        """Write everything to disk, still under the temporary name."""
+        with self._errors():
+            self._file.close()
+            sync(self.temporary)
+
+    def commit(self) -> None:
+        """Give the finished file its name, replacing an older one."""
+        with self._errors():
+            os.replace(self.temporary, self.path)
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.discard()  # finds nothing after a commit
+
+    def discard(self) -> None:
+        """Remove the temporary file."""
+        with contextlib.suppress(AttributeError, *HDF5_ERRORS):
+            self._file.close()
+        self.temporary.unlink(missing_ok=True)
+
+
+class Moments:
+    """Exact sums over int16 samples: count, sum, sum of squares, peak."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0
+        self.squares = 0
+        self.peak = 0
+
+    def add(self, samples: NDArray[np.int16]) -> None:
+        """Take more samples into account."""
+        if samples.size == 0:
+            return
+        wide = samples.ravel().astype(np.int64)
+        self.count += wide.size
+        self.total += int(wide.sum())
+        self.squares += int(np.dot(wide, wide))
+        self.peak = max(self.peak, int(np.abs(wide).max()))
+
+    @property
+    def mean(self) -> float:
+        """Mean of the samples."""
+        return self.total / self.count
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the samples (divisor: their count)."""
+        return (self.squares / self.count - self.mean**2) ** 0.5
+
+    def product_about(self, a: float, b: float) -> float:
+        """Mean of (x - a)(x - b)."""
+        return self.squares / self.count - (a + b) * self.mean + a * b
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file is on disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def unwritable(path: Path, error: Exception) -> UserError:
+    """Error for a file that cannot be written."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return UserError(
+        f"cannot write {path} ({reason}); free space or choose a folder that can be written"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(
+        f"cannot read {path} ({reason}); if it is damaged or not HDF5, "
+        "build it again with `python -m datasets.blizzard build`"
+    )
+
+
+def _check_layout(rows: Any, path: Path) -> None:
+    again = "build it again with `python -m datasets.blizzard build`"
+    if not isinstance(rows, h5py.Dataset):
+        raise UserError(f"{path} has no data set named {DATASET!r}; {again}")
+    if len(rows.shape or ()) != 2:
+        raise UserError(
+            f"{path}: {DATASET!r} has shape {rows.shape}, expected (rows, samples); {again}"
+        )
+    if rows.dtype.kind != "i" or rows.dtype.itemsize != 2:
+        raise UserError(f"{path}: {DATASET!r} holds {rows.dtype}, expected int16 samples; {again}")
+    if 0 in rows.shape:
+        raise UserError(f"{path}: {DATASET!r} is empty, shape {rows.shape}; {again}")
+
+
+def _check_filters(rows: h5py.Dataset, path: Path) -> None:
+    plist = rows.id.get_create_plist()
+    for index in range(plist.get_nfilters()):
+        code, _, _, name = plist.get_filter(index)
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                import hdf5plugin  # noqa: F401  # importing it registers its filters
+        if not h5py.h5z.filter_avail(code):
+            label = name.decode(errors="replace") or str(code)
+            raise UserError(
+                f"{path} is compressed with {label}; `pip install hdf5plugin` to read it"
+            )
+
+
+def _check_complete(rows: h5py.Dataset, path: Path) -> None:
+    """Refuse missing chunks, which HDF5 would silently read as zeros."""
+    if rows.chunks is None:
+        return
+    there = rows.id.get_num_chunks()
+    needed = math.prod(-(-size // chunk) for size, chunk in zip(rows.shape, rows.chunks))
+    if there != needed:
+        raise _damaged(path, ValueError(f"{there} of {needed} chunks are there"))
+
+
+def _plain_attributes(rows: h5py.Dataset) -> Iterator[tuple[str, int]]:
+    for name in ("batch_size", "seq_len", "sample_rate"):
+        value = rows.attrs.get(name)
+        if isinstance(value, np.integer):
+            yield name, int(value)

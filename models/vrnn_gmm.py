@@ -1,0 +1,233 @@
+"""VRNN-GMM: a variational recurrent network whose output is a Gaussian mixture.
+
+Chung et al., *A Recurrent Latent Variable Model for Sequential Data*, NIPS
+2015, https://arxiv.org/abs/1506.02216.  Equation numbers below are the paper's.
+At each time step t::
+
+    z_t | h_{t-1}       ~ N(prior_mu_t, prior_sig_t^2)      prior        (5)
+    x_t | z_t, h_{t-1}  ~ GMM(theta_mu_t, theta_sig_t, coeff_t)          (6)
+    h_t = LSTM(phi^x(x_t), phi^z(z_t), h_{t-1})             recurrence   (7)
+    z_t | x_t, h_{t-1}  ~ N(phi_mu_t, phi_sig_t^2)          inference    (9)
+
+Trained is the bound (11) on the negative log-likelihood of a frame, in nats::
+
+    nll_upper_bound = -log p(x_t | z_t, h_{t-1}) + KL(q(z_t | .) || p(z_t | .))
+
+Examples
+--------
+Train on the built-in demo corpus, then on your own data::
+
+    python models/vrnn_gmm.py --dataset blizzard
+    python models/vrnn_gmm.py --dataset blizzard --data_path DIR
+
+Counterpart: ``models/blizzard/vrnn_gmm.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pytensor
+import pytensor.tensor as pt
+from pytensor.tensor.variable import TensorVariable
+
+from cle_port.cost import KLGaussianGaussian
+from cle_port.layers.recurrent import LSTM
+from cle_port.utils import init_tparams
+from cle_port.utils.op import Gaussian_sample
+from models.parts import GaussianNet, GMMNet, Init, Stack, initialize
+from models.program import run
+from models.settings import Settings
+
+WIDTHS = {
+    "blizzard": {
+        "depth": 4,
+        "x2s_dim": 500,
+        "z2s_dim": 500,
+        "q_z_dim": 500,
+        "p_z_dim": 500,
+        "p_x_dim": 500,
+    },
+}
+
+
+class VRNN_GMM:
+    """The model: its nodes, its parameters, and the graph from frames to the bound.
+
+    Parameters
+    ----------
+    args : Settings
+        Sizes and seed.
+
+    Attributes
+    ----------
+    nodes : list of StemCell
+        In the original's order, which is the order of the parameters.
+    params : dict of str to SharedVariable
+        Parameters by the original's names.
+    noise_dim : int
+        Size of the noise that one frame takes: the dimension of z.
+    """
+
+    def __init__(self, args: Settings) -> None:
+        init = Init(args.seed)
+        self.noise_dim = args.z_dim
+        state = {"s_tm1": args.rnn_dim}
+
+        # Feature extractors phi^x and phi^z.
+        self.x = Stack("x", {"x_t": args.x_dim}, args.x2s_dim, args.depth, init)
+        self.z = Stack("z", {"z_t": args.z_dim}, args.z2s_dim, args.depth, init)
+
+        # Recurrence, eq. (7).
+        inputs = self.x.out | self.z.out
+        self.rnn = LSTM(
+            name="rnn",
+            parent=list(inputs),
+            parent_dim=list(inputs.values()),
+            nout=args.rnn_dim,
+            unit="tanh",
+            init_W=init.W,
+            init_U=init.U,
+            init_b=init.b,
+        )
+
+        # Inference q(z_t | x_t, h_{t-1}), eq. (9), and prior p(z_t | h_{t-1}), eq. (5).
+        self.phi = GaussianNet(
+            "phi", self.x.out | state, args.q_z_dim, args.z_dim, args.depth, init
+        )
+        self.prior = GaussianNet("prior", state, args.p_z_dim, args.z_dim, args.depth, init)
+
+        # Generation p(x_t | z_t, h_{t-1}), eq. (6).
+        self.theta = GMMNet(
+            "theta", self.z.out | state, args.p_x_dim, args.x_dim, args.depth, init, args.num_k
+        )
+
+        self.nodes = [
+            self.rnn,
+            *self.x.nodes,
+            *self.z.nodes,
+            *self.phi.nodes,
+            *self.prior.nodes,
+            *self.theta.nodes,
+        ]
+        self.params = init_tparams(initialize(self.nodes))
+
+    def inner_fn(
+        self, x_t: TensorVariable, eps_t: TensorVariable, s_tm1: TensorVariable
+    ) -> list[TensorVariable]:
+        """One time step.
+
+        Parameters
+        ----------
+        x_t : tensor of shape (B, x2s_dim)
+            Features phi^x of the frame.
+        eps_t : tensor of shape (B, z_dim)
+            Standard normal noise.
+        s_tm1 : tensor of shape (B, 2 rnn_dim)
+            State [h_{t-1} | c_{t-1}]; the networks see its first half.
+
+        Returns
+        -------
+        list of tensors
+            s_t, phi_mu_t, phi_sig_t, prior_mu_t, prior_sig_t, and z_t's features.
+        """
+        params = self.params
+        phi_mu_t, phi_sig_t = self.phi.fprop([x_t, s_tm1], params)  # (9)
+        prior_mu_t, prior_sig_t = self.prior.fprop([s_tm1], params)  # (5)
+
+        z_t = Gaussian_sample(phi_mu_t, phi_sig_t, eps_t)
+        z_4_t = self.z.fprop([z_t], params)
+
+        s_t = self.rnn.fprop([[x_t, z_4_t], [s_tm1]], params)  # (7)
+
+        return [s_t, phi_mu_t, phi_sig_t, prior_mu_t, prior_sig_t, z_4_t]
+
+    def fprop(
+        self, x: TensorVariable, eps: TensorVariable, s_0: TensorVariable
+    ) -> dict[str, TensorVariable]:
+        """From frames to the distributions of z and x, by the original's names.
+
+        Parameters
+        ----------
+        x : tensor of shape (T, B, x_dim)
+            Frames.
+        eps : tensor of shape (T, B, z_dim)
+            Standard normal noise.
+        s_0 : tensor of shape (B, 2 rnn_dim)
+            State before the first frame.
+
+        Returns
+        -------
+        dict of str to tensor
+            ``s`` of shape (T, B, 2 rnn_dim); ``phi_mu``, ``phi_sig``,
+            ``prior_mu``, ``prior_sig`` of shape (T, B, z_dim); ``theta_mu``,
+            ``theta_sig`` of shape (T, B, x_dim * num_k); ``coeff`` of shape
+            (T, B, num_k); ``z_last``, the features phi^z of z, of shape
+            (T, B, z2s_dim).
+        """
+        x_4 = self.x.fprop([x], self.params)
+
+        s, phi_mu, phi_sig, prior_mu, prior_sig, z_4 = pytensor.scan(
+            fn=self.inner_fn,
+            sequences=[x_4, eps],
+            outputs_info=[s_0, None, None, None, None, None],
+            return_updates=False,
+        )
+
+        # x_t depends on h_{t-1}: shift the states by one step.  The decoder
+        # feeds nothing back, so it needs no scan.
+        s_tm1 = pt.concatenate([s_0[None, :, :], s[:-1]], axis=0)
+        theta = self.theta.fprop([z_4, s_tm1], self.params)  # (6)
+
+        return {
+            "s": s,
+            "phi_mu": phi_mu,
+            "phi_sig": phi_sig,
+            "prior_mu": prior_mu,
+            "prior_sig": prior_sig,
+            "z_last": z_4,
+            **theta,
+        }
+
+    def cost(
+        self, x: TensorVariable, v: dict[str, TensorVariable]
+    ) -> dict[str, TensorVariable]:
+        """The bound (11) and its two terms, means over all frames, in nats.
+
+        Parameters
+        ----------
+        x : tensor of shape (T, B, x_dim)
+            Frames.
+        v : dict of str to tensor
+            From `fprop`.
+
+        Returns
+        -------
+        dict of str to scalar
+            First what is trained and tells the best model, then its terms.
+        """
+        recon = self.theta.nll(x, v)
+        kl = KLGaussianGaussian(v["phi_mu"], v["phi_sig"], v["prior_mu"], v["prior_sig"])
+        recon_term = recon.mean()
+        kl_term = kl.mean()
+        nll_upper_bound = recon_term + kl_term
+        return {"nll_upper_bound": nll_upper_bound, "recon_term": recon_term, "kl_term": kl_term}
+
+    def monitored(
+        self, x: TensorVariable, v: dict[str, TensorVariable]
+    ) -> dict[str, TensorVariable]:
+        """Tensors whose greatest, mean and least entries are monitored, in this order."""
+        return {
+            "phi_sig": v["phi_sig"],
+            "prior_sig": v["prior_sig"],
+            "theta_sig": v["theta_sig"],
+            "x": x,
+            "theta_mu": v["theta_mu"],
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(run("vrnn_gmm", VRNN_GMM, WIDTHS, __doc__))

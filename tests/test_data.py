@@ -1,0 +1,194 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cle_port.data import Data, DesignMatrix, Iterator, TemporalSeries
+
+REFERENCE = np.load(Path(__file__).parent / "reference" / "units_data_float64.npz")
+
+
+class Numbers(Data):
+    """The integers below n, which a batch lists."""
+
+    def __init__(self, n, name="numbers"):
+        self.n = n
+        super().__init__(name=name)
+
+    def load(self, path):
+        return [np.arange(self.n)]
+
+    def slices(self, start, end):
+        return (self.data[0][start:end],)
+
+
+class Given(TemporalSeries):
+    def __init__(self, *arrays):
+        self.arrays = arrays
+        super().__init__()
+
+    def load(self, path):
+        return self.arrays
+
+
+class InWorkers(Numbers):
+    def multi_process_slices(self, mid=-1):
+        self.queue.put(mid)
+
+
+def split(key):
+    """Ragged sequences as the recordings store them."""
+    ends = np.cumsum(REFERENCE[key + "/lengths"])
+    sequences = np.empty(len(ends), dtype=object)
+    for i, part in enumerate(np.split(REFERENCE[key + "/joined"], ends[:-1])):
+        sequences[i] = part
+    return sequences
+
+
+ITERATORS = sorted(key.removesuffix("/nbatch") for key in REFERENCE if key.endswith("/nbatch"))
+
+
+@pytest.mark.parametrize("case", ITERATORS)
+def test_batches_are_the_originals(case):
+    arguments = dict(word.split("=") for word in REFERENCE[case + "/kw"])
+    arguments = {name: int(value) for name, value in arguments.items()}
+    iterator = Iterator(Numbers(int(REFERENCE[case + "/n"])), **arguments)
+    batches = [batch[0] for batch in iterator]
+    assert iterator.batch_size == REFERENCE[case + "/batch_size"]
+    assert iterator.nbatch == REFERENCE[case + "/nbatch"]
+    assert [len(batch) for batch in batches] == REFERENCE[case + "/lengths"].tolist()
+    assert np.concatenate([*batches, []]).tolist() == REFERENCE[case + "/joined"].tolist()
+    assert len(iterator) == len(batches)
+
+
+def test_all_recorded_iterators_are_tested():
+    assert len(ITERATORS) == 10
+
+
+def test_iterator_starts_anew_and_has_the_name_of_its_data():
+    iterator = Iterator(Numbers(6), batch_size=4)
+    assert [b[0].tolist() for b in iterator] == [b[0].tolist() for b in iterator] == [[0, 1, 2, 3]]
+    assert iterator.name == "numbers"
+
+
+def test_length_counts_what_a_pass_yields_where_nbatch_does_not():
+    iterator = Iterator(Numbers(11), nbatch=4)
+    assert iterator.nbatch == 4
+    assert len(iterator) == len(list(iterator)) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Either batch_size or nbatch"),
+        ({"batch_size": 0}, "Either batch_size or nbatch"),
+        ({"batch_size": 2, "nbatch": 2}, "Provide either"),
+        ({"batch_size": 2, "start": 6, "end": 6}, "wrong value for start 6"),
+        ({"batch_size": 2, "start": -1}, "wrong value for start -1"),
+        ({"batch_size": -2}, "must be positive"),
+        ({"nbatch": 11}, "at most the number of examples"),
+        ({"batch_size": 2, "shuffle": True}, "shuffle needs rng"),
+    ],
+)
+def test_iterator_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Iterator(Numbers(10), **arguments)
+
+
+def test_infinite_data():
+    class Endless(Numbers):
+        def slices(self):
+            return ("batch",)
+
+    iterator = Iterator(Endless(3), batch_size=1, infinite_data=1, pseudo_n=4)
+    assert len(list(iterator)) == len(iterator) == REFERENCE["iterator/infinite/count"]
+
+
+def test_shuffle_is_a_new_permutation_each_pass_and_repeats_with_its_seed():
+    def passes(seed):
+        data = Numbers(50)
+        data.data = [np.arange(50), np.arange(50) * 2]
+        iterator = Iterator(data, batch_size=50, shuffle=True, rng=np.random.default_rng(seed))
+        orders = [next(iter(iterator))[0].tolist() for _ in range(2)]
+        assert (data.data[1] == 2 * data.data[0]).all()
+        return orders
+
+    first, second = passes(1)
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second != list(range(50)) != first
+    assert passes(1) == [first, second] != passes(2)
+
+
+def test_shuffle_needs_equal_lengths():
+    with pytest.raises(ValueError, match="different lengths"):
+        Given(np.zeros(3), np.zeros(4)).shuffle(np.random.default_rng(0))
+
+
+def test_design_matrix_slices(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(24).reshape(2, 6, 2))
+    data = DesignMatrix(name="x", path=tmp_path / "x.npy")
+    first, second = data.slices(2, 4)
+    assert first.tolist() == [[4, 5], [6, 7]]
+    assert second.tolist() == [[16, 17], [18, 19]]
+    assert data.num_examples() == 6
+
+
+def test_num_examples():
+    series = split("series/in")
+    assert Given(series, series[:2]).num_examples() == REFERENCE["series/num_examples"]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_masks_and_padding_are_the_originals(as_list):
+    series = split("series/in")
+    data = Given(series)
+    batch = list(series) if as_list else series
+    x, mask = data.create_mask_and_zero_pad(batch)
+    np.testing.assert_array_equal(data.create_mask(batch), REFERENCE["series/create_mask"])
+    np.testing.assert_array_equal(data.zero_pad(batch), REFERENCE["series/zero_pad"])
+    np.testing.assert_array_equal(x, REFERENCE["series/both_x"])
+    np.testing.assert_array_equal(mask, REFERENCE["series/both_mask"])
+    assert x.dtype == mask.dtype == np.float64
+
+
+def test_scalar_sequences():
+    flat = split("series/flat_in")
+    data = Given(flat)
+    x, mask = data.create_mask_and_zero_pad(flat)
+    np.testing.assert_array_equal(x, REFERENCE["series/flat_x"])
+    np.testing.assert_array_equal(mask, REFERENCE["series/flat_mask"])
+    with pytest.raises(ValueError, match="create_mask_and_zero_pad"):
+        data.zero_pad(flat)
+
+
+def test_temporal_slices_are_time_first():
+    even = REFERENCE["series/even_in"]
+    expected = REFERENCE["series/even_slices"]
+    found = [Given(even).slices(i, i + 2)[0] for i in range(3)]
+    assert any(np.array_equal(x, expected) for x in found)
+
+
+def test_load_refuses_pickles(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([None, 1], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        DesignMatrix(path=tmp_path / "objects.npy")
+
+
+@pytest.mark.parametrize("method", ["slices", "theano_vars", "multi_process_slices"])
+def test_base_class_leaves_methods_to_subclasses(method):
+    data = Given(np.zeros(3))
+    arguments = (0, 1) if method == "slices" else ()
+    with pytest.raises(NotImplementedError, match=f"does not implement Data.{method}"):
+        getattr(Data, method)(data, *arguments)
+
+
+def test_workers_need_something_to_do(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((2, 2)))
+    with pytest.raises(NotImplementedError, match="multi_process_slices"):
+        DesignMatrix(path=tmp_path / "x.npy", multi_process=2)
+
+
+def test_workers_fill_the_queue():
+    data = InWorkers(3)
+    data._start_workers(2)
+    assert sorted(data.queue.get(timeout=60) for _ in range(2)) == [0, 1]
