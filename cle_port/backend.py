@@ -138,15 +138,17 @@ def _set_up_jax() -> None:
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir("jax")))
 
-    # PyTensor returns sums in the dtype they are accumulated in, float64, where
-    # its graph says float32.  JAX then refuses the scan that carries such a sum.
+    # PyTensor's graph says that float32 is summed in float64 and returned as
+    # float32.  Its translation sums in float32 and returns float64, which makes
+    # JAX refuse every scan that carries such a sum.
     reduce_as_pytensor = jax_funcify.dispatch(CAReduce)
 
     @jax_funcify.register(CAReduce)
-    def reduce_to_own_dtype(op: CAReduce, node: Apply, **kwargs: Any) -> Callable:
+    def reduce_in_acc_dtype(op: CAReduce, node: Apply, **kwargs: Any) -> Callable:
         reduce = reduce_as_pytensor(op, node=node, **kwargs)
+        acc_dtype = getattr(op, "acc_dtype", None) or node.inputs[0].type.dtype
         dtype = node.outputs[0].type.dtype
-        return lambda x: reduce(x).astype(dtype)
+        return lambda x: reduce(x.astype(acc_dtype)).astype(dtype)
 
 
 class MergeInsideScans(GraphRewriter):

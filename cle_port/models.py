@@ -28,9 +28,13 @@ class Model:
         New values of other shared variables at each update, such as the
         carried state of truncated backpropagation.
 
+    forward : mapping of str to tensor
+        Tensors between inputs and cost, by name, for whoever wants to look at
+        them (tests, `cle_port.compare`).
+
     Notes
     -----
-    Counterpart: ``cle.models.Model``.
+    Counterpart: ``cle.models.Model``, without ``forward``.
     """
 
     def __init__(
@@ -39,11 +43,13 @@ class Model:
         nodes: Sequence[StemCell] | None = None,
         params: Mapping[str, SharedVariable] | None = None,
         updates: Mapping[SharedVariable, TensorVariable] | None = None,
+        forward: Mapping[str, TensorVariable] | None = None,
     ) -> None:
         self.inputs = list(inputs or [])
         self.nodes = list(nodes or [])
         self.params = dict(params or {})
         self.updates: dict[SharedVariable, TensorVariable] = dict(updates or {})
+        self.forward = dict(forward or {})
 
     def set_updates(self, updates: Mapping[SharedVariable, TensorVariable]) -> None:
         """Add entries to ``updates``, replacing those of the same variable."""

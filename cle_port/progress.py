@@ -10,6 +10,17 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 
+class _Lines(tqdm):
+    """A bar for files and pipes: whole lines, never redrawn."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if self.n:
+            print(msg or str(self), file=sys.stderr, flush=True)
+
+    def clear(self, nolock: bool = False) -> None:
+        """Nothing to clear."""
+
+
 def progress_bar(
     total: int | None, description: str, unit: str = "it", quiet: bool = False
 ) -> tqdm:
@@ -38,17 +49,10 @@ def progress_bar(
     -----
     No counterpart in the original, which prints a line per item.
     """
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        desc=description,
-        unit=unit,
-        disable=quiet,
-        mininterval=0.5 if terminal else 10.0,
-        maxinterval=10.0,
-        dynamic_ncols=terminal,
-        leave=terminal,
-    )
+    settings = {"total": total, "desc": description, "unit": unit, "disable": quiet}
+    if sys.stderr.isatty():
+        return tqdm(**settings, mininterval=0.5, dynamic_ncols=True, leave=False)
+    return _Lines(**settings, mininterval=10.0, maxinterval=10.0, ncols=100, ascii=True)
 
 
 @contextmanager

@@ -523,7 +523,7 @@ def load_statistics(folder: str | os.PathLike[str], file_name: str) -> tuple[flo
     if not path.is_file():
         raise UserError(f"no statistics {path}; {again}")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             X_mean, X_std = stored["X_mean"], stored["X_std"]
     except (OSError, KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())

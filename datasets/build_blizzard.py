@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cle_port.errors import UserError
 from cle_port.progress import progress_bar
@@ -99,9 +98,14 @@ class Summary:
         """Hours of audio in the rows."""
         return self.n_rows * self.seq_len / SAMPLE_RATE / 3600
 
+    def skipped_lines(self) -> list[str]:
+        """Return a line for each file left out, with its reason."""
+        return [f"skipped  {path}: {reason}" for path, reason in self.skipped]
+
     def __str__(self) -> str:
         lines = [
             f"files    {self.used} used, {len(self.skipped)} skipped",
+            *self.skipped_lines(),
             f"audio    {self.hours:.4g} hours ({self.hours * 3600:.6g} s) at {SAMPLE_RATE} Hz",
             f"rows     {self.n_rows} of {self.seq_len} samples",
             f"mean     {self.moments.mean:.4f}",
@@ -261,8 +265,9 @@ def _write_recordings(
                 f"because {reason}; check SOURCE"
             )
         write_streams(writer, samples.read(), summary.seq_len, batch_size, quiet)
-    if writer.n_rows == 0:
-        raise too_short(batch_size, summary.seq_len, f"{len(samples) / SAMPLE_RATE:.1f} s of audio")
+        if writer.n_rows == 0:
+            audio = f"{len(samples) / SAMPLE_RATE:.1f} seconds of audio"
+            raise too_short(batch_size, summary.seq_len, audio)
 
 
 def _size(path: Path) -> int:
@@ -285,7 +290,6 @@ def _add_recording(samples: SampleFile, path: Path, summary: Summary, strict: bo
             ) from error
         samples.truncate(before)
         summary.skipped.append((path, str(error)))
-        tqdm.write(f"skipped {path}: {error}", file=sys.stderr)
 
 
 def read_recording(path: Path) -> Iterator[NDArray[np.int16]]:
@@ -308,9 +312,16 @@ def read_recording(path: Path) -> Iterator[NDArray[np.int16]]:
         are not finite; possibly after some blocks.
     UserError
         If soundfile is not installed.
+
+    Notes
+    -----
+    Of an mp3 with variable bit rate and without the header that tells its
+    length (LAME writes it) libsndfile decodes only as much as it guesses.
     """
     soundfile = _soundfile()
     try:
+        if path.stat().st_size == 0:
+            raise BadRecording("it is empty")
         with soundfile.SoundFile(path) as file:
             if file.samplerate not in RATES:
                 raise BadRecording(f"its sample rate is {file.samplerate} Hz")
@@ -319,7 +330,7 @@ def read_recording(path: Path) -> Iterator[NDArray[np.int16]]:
         _check_ogg_end(path)
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None)
-        raise BadRecording(f"{reason or error}".rstrip(".")) from error
+        raise BadRecording(str(reason or error).removeprefix("Error : ").rstrip(".")) from error
 
 
 def _soundfile() -> Any:
@@ -446,6 +457,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if not options.quiet:
         print(summary)
+    elif summary.skipped:
+        print("\n".join(summary.skipped_lines()), file=sys.stderr)
     return 0
 
 
@@ -471,5 +484,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--strict", action="store_true", help="fail if a recording is unusable")
     command.add_argument("--force", action="store_true", help="replace an earlier result")
-    command.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    command.add_argument("--quiet", action="store_true", help="print nothing but what was skipped")
     return parser

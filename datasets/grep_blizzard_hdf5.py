@@ -5,9 +5,11 @@ Counterpart: ``datasets/grep_blizzard_hdf5.py``.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -155,14 +157,14 @@ def write_npy_streams(
                 write_streams(writer, samples.read(), sz, batch_size)
             bar.update()
     if writer.n_rows == 0:
-        raise too_short(batch_size, sz, f"each of the {len(sources)} data_*.npy files")
+        raise too_short(batch_size, sz, f"any one of the {len(sources)} data_*.npy files")
 
 
 def too_short(batch_size: int, sz: int, what: str) -> UserError:
     """Error for recordings that do not fill one row of each stream."""
     seconds = batch_size * (sz + 1) / SAMPLE_RATE
     return UserError(
-        f"{what} is too short: {batch_size} streams of rows of {sz} samples need "
+        f"{what} cannot fill {batch_size} streams of rows of {sz} samples, which need "
         f"{seconds:.1f} seconds; add recordings or lower --batch_size or --seq_len"
     )
 
@@ -294,38 +296,41 @@ class SampleFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        try:
+        with self._errors():
             self._file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise unwritable(folder, error) from error
+            raise unwritable(self._folder, error) from error
 
     def __enter__(self) -> SampleFile:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of what could not be written any more
+            self._file.close()
 
     def __len__(self) -> int:
         return self._file.tell() // 2
 
     def append(self, samples: NDArray[np.int16]) -> None:
         """Write samples behind the others."""
-        try:
+        with self._errors():
             self._file.write(np.ascontiguousarray(samples, dtype="<i2").data)
-        except OSError as error:
-            raise unwritable(self._folder, error) from error
 
     def truncate(self, length: int) -> None:
         """Forget all samples but the first ``length``."""
-        self._file.seek(2 * length)
-        self._file.truncate()
+        with self._errors():
+            self._file.seek(2 * length)
+            self._file.truncate()
 
     def read(self) -> NDArray[np.int16]:
         """Return the samples as a memory map."""
-        try:
+        with self._errors():
             self._file.flush()
-        except OSError as error:
-            raise unwritable(self._folder, error) from error
-        if len(self) == 0:
-            return np.zeros(0, dtype=np.int16)
-        return np.memmap(self._file, dtype="<i2", mode="r", shape=(len(self),))
+            if len(self) == 0:
+                return np.zeros(0, dtype=np.int16)
+            return np.memmap(self._file, dtype="<i2", mode="r", shape=(len(self),))

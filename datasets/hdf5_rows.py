@@ -210,7 +210,8 @@ class RowWriter:
         """Remove the temporary file."""
         with contextlib.suppress(AttributeError, *HDF5_ERRORS):
             self._file.close()
-        self.temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.temporary.unlink()
 
 
 class Moments:
@@ -255,7 +256,8 @@ def sync(path: Path) -> None:
 
 def unwritable(path: Path, error: Exception) -> UserError:
     """Error for a file that cannot be written."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    number = getattr(error, "errno", None)  # HDF5 puts pages of text where strerror should be
+    reason = os.strerror(number) if number else " ".join(str(error).split())
     return UserError(
         f"cannot write {path} ({reason}); free space or choose a folder that can be written"
     )

@@ -110,9 +110,15 @@ class Stack:
 
     def fprop(self, X: Sequence[TensorVariable], params: Params) -> TensorVariable:
         """Build the graph from the inputs to the last layer's output."""
+        return list(self.fprop_all(X, params).values())[-1]
+
+    def fprop_all(self, X: Sequence[TensorVariable], params: Params) -> dict[str, TensorVariable]:
+        """Build the graph; returns the output of every layer by its name."""
+        outputs: dict[str, TensorVariable] = {}
         for node in self.nodes:
-            X = [node.fprop(X, params)]
-        return X[0]
+            outputs[node.name] = node.fprop(X, params)
+            X = [outputs[node.name]]
+        return outputs
 
 
 class GaussianNet:
@@ -183,12 +189,11 @@ class GMMNet:
         self.heads = [gaussians.mu, gaussians.sig, self.coeff]
         self.nodes: list[StemCell] = [*self.stack.nodes, *self.heads]
 
-    def fprop(
-        self, X: Sequence[TensorVariable], params: Params
-    ) -> dict[str, TensorVariable]:
-        """Build the graph; returns ``<name>_mu``, ``<name>_sig`` and ``coeff`` by name."""
-        top = self.stack.fprop(X, params)
-        return {node.name: node.fprop([top], params) for node in self.heads}
+    def fprop(self, X: Sequence[TensorVariable], params: Params) -> dict[str, TensorVariable]:
+        """Build the graph; returns the outputs of all nodes by name."""
+        outputs = self.stack.fprop_all(X, params)
+        *_, top = outputs.values()
+        return outputs | {node.name: node.fprop([top], params) for node in self.heads}
 
     def nll(self, x: TensorVariable, v: Mapping[str, TensorVariable]) -> TensorVariable:
         """Negative log-density of each frame under the mixture, in nats.

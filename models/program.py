@@ -57,9 +57,7 @@ class Net(Protocol):
     ) -> dict[str, TensorVariable]:
         """From frames to distributions, by name."""
 
-    def cost(
-        self, x: TensorVariable, v: dict[str, TensorVariable]
-    ) -> dict[str, TensorVariable]:
+    def cost(self, x: TensorVariable, v: dict[str, TensorVariable]) -> dict[str, TensorVariable]:
         """Scalars by name; the first is trained."""
 
     def monitored(
@@ -227,9 +225,7 @@ def blizzard_mainloop(
             ddout=ddout,
             data=[WithNoise(part, noise["monitor"]) for part in monitored_data],
         ),
-        Picklize(
-            freq=args.monitoring_freq, force_save_freq=args.force_saving_freq, path=save_path
-        ),
+        Picklize(freq=args.monitoring_freq, force_save_freq=args.force_saving_freq, path=save_path),
         EarlyStopping(
             freq=args.monitoring_freq,
             force_save_freq=args.force_saving_freq,
@@ -247,6 +243,7 @@ def blizzard_mainloop(
             params=net.params,
             nodes=net.nodes,
             updates={step_count: step_count + 1, rnn_tm1: v["s"][-1]},
+            forward={**v, **{term.name: term for term in costs}},
         ),
         optimizer=Adam(lr=args.lr),
         cost=cost,
@@ -308,10 +305,14 @@ def describe(name: str, net: Net, args: Settings, data: BlizzardData, save_path:
     rows = data.rows
     logger.info("%s: %d parameters in %d arrays", name, n_param, len(net.params))
     logger.info("  data      %s", data.origin)
-    logger.info("  rows      %d for training, %d for validation", rows.train_end,
-                rows.valid_end - rows.valid_start)
-    logger.info("  batch     %d rows of %d frames of %d samples", args.batch_size, frames,
-                frame_size)
+    logger.info(
+        "  rows      %d for training, %d for validation",
+        rows.train_end,
+        rows.valid_end - rows.valid_start,
+    )
+    logger.info(
+        "  batch     %d rows of %d frames of %d samples", args.batch_size, frames, frame_size
+    )
     logger.info("  learning  %d epochs, rate %g", args.epoch, args.lr)
     logger.info("  backend   %s (%s), %s", backend, reason, args.floatX)
     logger.info("  writes to %s", save_path)

@@ -157,7 +157,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the settings file {path} ({error}); check --config") from error
+        raise UserError(
+            f"cannot read the settings file {path} ({error}); check --config"
+        ) from error
     values: dict[str, Any] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split("#", 1)[0].split(maxsplit=1)

@@ -166,9 +166,10 @@ class VRNN_GMM:
             ``prior_mu``, ``prior_sig`` of shape (T, B, z_dim); ``theta_mu``,
             ``theta_sig`` of shape (T, B, x_dim * num_k); ``coeff`` of shape
             (T, B, num_k); ``z_last``, the features phi^z of z, of shape
-            (T, B, z2s_dim).
+            (T, B, z2s_dim); and the layers below by their names.
         """
-        x_4 = self.x.fprop([x], self.params)
+        features = self.x.fprop_all([x], self.params)
+        *_, x_4 = features.values()
 
         s, phi_mu, phi_sig, prior_mu, prior_sig, z_4 = pytensor.scan(
             fn=self.inner_fn,
@@ -183,6 +184,7 @@ class VRNN_GMM:
         theta = self.theta.fprop([z_4, s_tm1], self.params)  # (6)
 
         return {
+            **features,
             "s": s,
             "phi_mu": phi_mu,
             "phi_sig": phi_sig,
@@ -192,9 +194,7 @@ class VRNN_GMM:
             **theta,
         }
 
-    def cost(
-        self, x: TensorVariable, v: dict[str, TensorVariable]
-    ) -> dict[str, TensorVariable]:
+    def cost(self, x: TensorVariable, v: dict[str, TensorVariable]) -> dict[str, TensorVariable]:
         """The bound (11) and its two terms, means over all frames, in nats.
 
         Parameters

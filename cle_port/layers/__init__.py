@@ -168,11 +168,11 @@ class NonlinCell:
         return getattr(self, which)
 
     def linear(self, z: TensorVariable) -> TensorVariable:
-        """z itself."""
+        """Z itself."""
         return z
 
     def relu(self, z: TensorVariable) -> TensorVariable:
-        """z where positive, 0 elsewhere; the gradient at 0 is 0."""
+        """Z where positive, 0 elsewhere; the gradient at 0 is 0."""
         return z * (z > 0.0)
 
     def sigmoid(self, z: TensorVariable) -> TensorVariable:
@@ -200,11 +200,11 @@ class NonlinCell:
         return 1.0 / (1.0 + pt.exp(-3.75 * z))
 
     def hard_tanh(self, z: TensorVariable) -> TensorVariable:
-        """z clipped to [-1, 1]."""
+        """Z clipped to [-1, 1]."""
         return pt.clip(z, -1.0, 1.0)
 
     def hard_sigmoid(self, z: TensorVariable) -> TensorVariable:
-        """z + 0.5 clipped to [0, 1]."""
+        """Z + 0.5 clipped to [0, 1]."""
         return pt.clip(z + 0.5, 0.0, 1.0)
 
 

@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator as IteratorType
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,8 @@ class Training:
 
     Attributes
     ----------
-    grads : dict of SharedVariable to tensor
-        Gradient by parameter, as the extensions left it.
+    raw_grads, grads : dict of SharedVariable to tensor
+        Gradient by parameter, before and after the extensions.
     updates : dict of SharedVariable to tensor
         Updates in the order: the model's own, state and parameters, counters.
     trainlog : TrainLog
@@ -152,6 +152,7 @@ class Training:
         self.grads: dict[SharedVariable, TensorVariable] = dict(
             zip(params, pytensor.grad(self.cost, params))
         )
+        self.raw_grads = dict(self.grads)
         self.run_extension("ext_grad")
         self.updates.update(self.optimizer.get_updates(self.grads))
         self.run_extension("ext_regularize_post_grad")
@@ -167,7 +168,7 @@ class Training:
         logger.info("Entering main loop")
         with (
             self._signals(),
-            logging_redirect_tqdm(),
+            self._log_above_bar(),
             progress_bar(self._planned_updates(), self.name, "update", self.quiet) as bar,
         ):
             bar.update(self.trainlog.batch_seen)
@@ -264,6 +265,11 @@ class Training:
             self.run_extension("ext_monitor")
         self.run_extension("ext_save")
         return False
+
+    @staticmethod
+    def _log_above_bar() -> AbstractContextManager[None]:
+        """On a terminal, print log lines above the progress bar."""
+        return logging_redirect_tqdm() if sys.stderr.isatty() else nullcontext()
 
     def _planned_updates(self) -> int | None:
         counts = [ext for ext in self.extension if isinstance(ext, EpochCount)]
