@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -135,7 +136,7 @@ def _set_up_jax() -> None:
 
     # Importing PyTensor's dispatch sets this flag by the floatX of that moment.
     jax.config.update("jax_enable_x64", True)
-    if not jax.config.jax_compilation_cache_dir:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir("jax")))
 
     # PyTensor's graph says that float32 is summed in float64 and returned as
@@ -170,18 +171,17 @@ class MergeInsideScans(GraphRewriter):
         """Rewrite every scan of ``fgraph`` in place."""
         for node in fgraph.toposort():
             if isinstance(node.op, Scan):
-                outputs = _with_inner_graph(node.op, merged(node.op.fgraph))(
-                    *node.inputs, return_list=True
-                )
+                scan = _with_inner_graph(node.op, merged(node.op.fgraph))
+                outputs = scan.make_node(*node.inputs).outputs
                 fgraph.replace_all(list(zip(node.outputs, outputs)), reason="merge_inside_scans")
 
 
-def merged(fgraph: FunctionGraph) -> FunctionGraph:
+def merged(fgraph: Any) -> FunctionGraph:
     """Copy of a graph in which equal operations on equal inputs stand once.
 
     Parameters
     ----------
-    fgraph : FunctionGraph
+    fgraph : FunctionGraph, frozen or not
         Without inplace operations.
 
     Returns

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.layers import StemCell
@@ -22,9 +22,9 @@ class Model:
         Symbolic inputs of the cost, in the order in which batches come.
     nodes : list of StemCell
         Layers, in the order in which they were initialised.
-    params : mapping of str to SharedVariable
+    params : mapping of str to TensorSharedVariable
         Parameters by name, in that order.
-    updates : mapping of SharedVariable to tensor
+    updates : mapping of TensorSharedVariable to tensor
         New values of other shared variables at each update, such as the
         carried state of truncated backpropagation.
 
@@ -41,16 +41,16 @@ class Model:
         self,
         inputs: Sequence[TensorVariable] | None = None,
         nodes: Sequence[StemCell] | None = None,
-        params: Mapping[str, SharedVariable] | None = None,
-        updates: Mapping[SharedVariable, TensorVariable] | None = None,
+        params: Mapping[str, TensorSharedVariable] | None = None,
+        updates: Mapping[TensorSharedVariable, TensorVariable] | None = None,
         forward: Mapping[str, TensorVariable] | None = None,
     ) -> None:
         self.inputs = list(inputs or [])
         self.nodes = list(nodes or [])
         self.params = dict(params or {})
-        self.updates: dict[SharedVariable, TensorVariable] = dict(updates or {})
+        self.updates: dict[TensorSharedVariable, TensorVariable] = dict(updates or {})
         self.forward = dict(forward or {})
 
-    def set_updates(self, updates: Mapping[SharedVariable, TensorVariable]) -> None:
+    def set_updates(self, updates: Mapping[TensorSharedVariable, TensorVariable]) -> None:
         """Add entries to ``updates``, replacing those of the same variable."""
         self.updates.update(updates)

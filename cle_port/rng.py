@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 class Batches(Protocol):
     """What `cle_port.data.Iterator` offers: batches again at each pass, and a name."""
 
-    name: str
+    name: str | None
 
     def __iter__(self) -> IteratorType[tuple[NDArray, ...]]:
         """Start a pass."""

@@ -303,7 +303,7 @@ def _say_syllable(rng: Generator, is_stressed: bool, is_last: bool) -> list[Piec
     pieces: list[Piece] = []
     for name in onset.split():
         pieces += spoken(CONSONANTS[name], 1.0)
-    pieces += spoken(VOWELS[rng.choice(list(VOWELS))], tempo, accent)
+    pieces += spoken(VOWELS[str(rng.choice(list(VOWELS)))], tempo, accent)
     for name in coda.split():
         pieces += spoken(CONSONANTS[name], 0.5 + 0.5 * tempo)
     return pieces

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.backend import choose, compile_function
@@ -47,8 +47,8 @@ FILE_NAME = "blizzard_unseg_tbptt"
 class Net(Protocol):
     """What a script defines: see `models.vrnn_gmm.VRNN_GMM`."""
 
-    nodes: Sequence[StemCell]
-    params: dict[str, SharedVariable]
+    nodes: list[StemCell]
+    params: dict[str, TensorSharedVariable]
     rnn: LSTM
     noise_dim: int
 
@@ -192,8 +192,8 @@ def blizzard_mainloop(
     eps = noise_like(x, net.noise_dim)
     s_0, step_count, rnn_tm1 = carried_state(net.rnn, args.batch_size, args.reset_freq)
     v = net.fprop(x, eps, s_0)
-    costs = named_all(net.cost(x, v))
-    cost = costs[0]
+    terms = net.cost(x, v)
+    cost = named_all(terms)[0]
 
     # The graph that is monitored: another batch size, from a state of zeros.
     m_x = data.valid.theano_vars(args.m_batch_size)
@@ -243,7 +243,7 @@ def blizzard_mainloop(
             params=net.params,
             nodes=net.nodes,
             updates={step_count: step_count + 1, rnn_tm1: v["s"][-1]},
-            forward={**v, **{term.name: term for term in costs}},
+            forward={**v, **terms},
         ),
         optimizer=Adam(lr=args.lr),
         cost=cost,
@@ -260,7 +260,7 @@ def blizzard_mainloop(
 
 def carried_state(
     rnn: LSTM, batch_size: int, reset_freq: int
-) -> tuple[TensorVariable, SharedVariable, SharedVariable]:
+) -> tuple[TensorVariable, TensorSharedVariable, TensorSharedVariable]:
     """State before the first frame of a batch, carried over from the batch before.
 
     Parameters
@@ -273,9 +273,9 @@ def carried_state(
     Returns
     -------
     s_0 : tensor of shape (batch_size, state_dim)
-    step_count : SharedVariable
+    step_count : TensorSharedVariable
         Number of updates so far, dtype floatX as in the original.
-    rnn_tm1 : SharedVariable
+    rnn_tm1 : TensorSharedVariable
         Last state of the batch before, shape (batch_size, state_dim).
     """
     step_count = sharedX(0, name="step_count")

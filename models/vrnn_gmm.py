@@ -35,6 +35,7 @@ import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.cost import KLGaussianGaussian
+from cle_port.layers import StemCell
 from cle_port.layers.recurrent import LSTM
 from cle_port.utils import init_tparams
 from cle_port.utils.op import Gaussian_sample
@@ -66,7 +67,7 @@ class VRNN_GMM:
     ----------
     nodes : list of StemCell
         In the original's order, which is the order of the parameters.
-    params : dict of str to SharedVariable
+    params : dict of str to TensorSharedVariable
         Parameters by the original's names.
     noise_dim : int
         Size of the noise that one frame takes: the dimension of z.
@@ -105,7 +106,7 @@ class VRNN_GMM:
             "theta", self.z.out | state, args.p_x_dim, args.x_dim, args.depth, init, args.num_k
         )
 
-        self.nodes = [
+        self.nodes: list[StemCell] = [
             self.rnn,
             *self.x.nodes,
             *self.z.nodes,

@@ -32,6 +32,8 @@ from tests.recordings import below, check_summary, largest_difference, read, tex
 PROGRAMS = {"blizzard_vrnn_gmm": VRNN_GMM}
 WIDTH_KEYS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim")
 
+pytestmark = pytest.mark.full
+
 KINDS = ("small", "strong", "clipped")
 
 # Largest difference allowed, relative to the largest entry of the recorded

@@ -12,7 +12,7 @@ import numpy as np
 import pytensor.tensor as pt
 import scipy.linalg
 from numpy.typing import NDArray
-from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.utils import sharedX, tolist
@@ -113,11 +113,11 @@ class InitCell:
         """Return an initial value of this shape, float64."""
         return self.init_param(shape)
 
-    def getX(self, shape: Shape, name: str | None = None) -> SharedVariable:
+    def getX(self, shape: Shape, name: str | None = None) -> TensorSharedVariable:
         """Return an initial value as a shared variable of dtype ``floatX``."""
         return sharedX(self.get(shape), name)
 
-    def setX(self, x: NDArray, name: str | None = None) -> SharedVariable:
+    def setX(self, x: NDArray, name: str | None = None) -> TensorSharedVariable:
         """Return the given value as a shared variable of dtype ``floatX``."""
         return sharedX(x, name)
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytensor
 from numpy.typing import NDArray
-from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -80,9 +80,9 @@ class Training:
 
     Attributes
     ----------
-    raw_grads, grads : dict of SharedVariable to tensor
+    raw_grads, grads : dict of TensorSharedVariable to tensor
         Gradient by parameter, before and after the extensions.
-    updates : dict of SharedVariable to tensor
+    updates : dict of TensorSharedVariable to tensor
         Updates in the order: the model's own, state and parameters, counters.
     trainlog : TrainLog
     interrupted : signal.Signals or None
@@ -149,9 +149,8 @@ class Training:
         """
         self.run_extension("ext_regularize_pre_grad")
         params = list(self.model.params.values())
-        self.grads: dict[SharedVariable, TensorVariable] = dict(
-            zip(params, pytensor.grad(self.cost, params))
-        )
+        grads: Any = pytensor.grad(self.cost, params)
+        self.grads: dict[TensorSharedVariable, TensorVariable] = dict(zip(params, grads))
         self.raw_grads = dict(self.grads)
         self.run_extension("ext_grad")
         self.updates.update(self.optimizer.get_updates(self.grads))

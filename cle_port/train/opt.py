@@ -9,15 +9,15 @@ import logging
 from collections.abc import Mapping
 
 import pytensor.tensor as pt
-from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.utils import sharedX
 
 logger = logging.getLogger(__name__)
 
-Gradients = Mapping[SharedVariable, TensorVariable]
-Updates = dict[SharedVariable, TensorVariable]
+Gradients = Mapping[TensorSharedVariable, TensorVariable]
+Updates = dict[TensorSharedVariable, TensorVariable]
 
 
 class Optimizer:
@@ -32,7 +32,7 @@ class Optimizer:
 
     Attributes
     ----------
-    state : dict of str to SharedVariable
+    state : dict of str to TensorSharedVariable
         Moments and counters by name (``adam_m/<parameter>`` and so on), filled
         by `get_updates`: what a checkpoint saves.
 
@@ -46,19 +46,19 @@ class Optimizer:
     def __init__(self, lr: float, lr_scalers: Mapping[str, float] | None = None) -> None:
         self.lr = sharedX(lr)
         self.lr_scalers = dict(lr_scalers or {})
-        self.state: dict[str, SharedVariable] = {}
+        self.state: dict[str, TensorSharedVariable] = {}
 
     def get_updates(self, grads: Gradients) -> Updates:
         """Turn gradients into updates of parameters and state.
 
         Parameters
         ----------
-        grads : mapping of SharedVariable to tensor
+        grads : mapping of TensorSharedVariable to tensor
             Gradient of the cost by parameter.
 
         Returns
         -------
-        dict of SharedVariable to tensor
+        dict of TensorSharedVariable to tensor
             For each parameter first its state, then itself, in the order of
             ``grads``; then what all share.
         """
@@ -68,7 +68,7 @@ class Optimizer:
         """Log the optimizer's settings, as part of a monitoring step."""
         logger.info(" Learning rate: %f", float(self.lr.get_value()))
 
-    def _zeros_like(self, p: SharedVariable, kind: str) -> SharedVariable:
+    def _zeros_like(self, p: TensorSharedVariable, kind: str) -> TensorSharedVariable:
         self.state[f"{kind}/{p.name}"] = zeros = sharedX(p.get_value() * 0.0)
         return zeros
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytensor
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
-from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 
 
 def tolist(arg: Any) -> list:
@@ -40,7 +40,7 @@ def castX(value: ArrayLike) -> NDArray:
     return np.array(value, dtype=pytensor.config.floatX)
 
 
-def sharedX(value: ArrayLike, name: str | None = None) -> SharedVariable:
+def sharedX(value: ArrayLike, name: str | None = None) -> TensorSharedVariable:
     """Shared variable of dtype ``floatX`` whose shape is known to the compiler.
 
     Parameters
@@ -52,7 +52,7 @@ def sharedX(value: ArrayLike, name: str | None = None) -> SharedVariable:
 
     Returns
     -------
-    SharedVariable
+    TensorSharedVariable
         With the static shape of ``value``: later values must have it too.
 
     Notes
@@ -61,10 +61,10 @@ def sharedX(value: ArrayLike, name: str | None = None) -> SharedVariable:
     (and whose ``borrow`` argument saved a copy; ours always copies).
     """
     array = castX(value)
-    return pytensor.shared(array, name=name, shape=array.shape)
+    return cast(TensorSharedVariable, pytensor.shared(array, name=name, shape=array.shape))
 
 
-def init_tparams(params: Mapping[str, ArrayLike]) -> dict[str, SharedVariable]:
+def init_tparams(params: Mapping[str, ArrayLike]) -> dict[str, TensorSharedVariable]:
     """Make a shared variable of dtype ``floatX`` for each parameter, same names, same order.
 
     Parameters
@@ -74,7 +74,7 @@ def init_tparams(params: Mapping[str, ArrayLike]) -> dict[str, SharedVariable]:
 
     Returns
     -------
-    dict of str to SharedVariable
+    dict of str to TensorSharedVariable
 
     Notes
     -----
@@ -83,7 +83,7 @@ def init_tparams(params: Mapping[str, ArrayLike]) -> dict[str, SharedVariable]:
     return {name: sharedX(value, name=name) for name, value in params.items()}
 
 
-def zipp(params: Mapping[str, ArrayLike], tparams: Mapping[str, SharedVariable]) -> None:
+def zipp(params: Mapping[str, ArrayLike], tparams: Mapping[str, TensorSharedVariable]) -> None:
     """Set each shared variable in ``tparams`` to the value of that name in ``params``.
 
     Counterpart: ``cle.utils.zipp``.
@@ -92,7 +92,7 @@ def zipp(params: Mapping[str, ArrayLike], tparams: Mapping[str, SharedVariable])
         tparams[name].set_value(castX(value))
 
 
-def unzip(tparams: Mapping[str, SharedVariable]) -> dict[str, NDArray]:
+def unzip(tparams: Mapping[str, TensorSharedVariable]) -> dict[str, NDArray]:
     """Read the values of all shared variables, by name, in order.
 
     Counterpart: ``cle.utils.unzip``.
