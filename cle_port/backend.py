@@ -17,17 +17,22 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytensor
+from numpy.typing import NDArray
 from pytensor.compile.mode import Mode, get_mode
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.features import ReplaceValidate
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import GraphRewriter
 from pytensor.scan.op import Scan
 from pytensor.tensor.elemwise import CAReduce
 
 from cle_port.cache import cache_dir
 from cle_port.errors import UserError
+from cle_port.progress import elapsed_time
+from cle_port.utils import tolist
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +108,8 @@ def compile_function(
     callable
         Takes arrays in the order of ``inputs``; a float64 array is accepted
         for a float32 input.  Its outputs are arrays of the backend: pass them
-        to `numpy.asarray`.
+        to `numpy.asarray`.  Under JAX, inputs without a static length are
+        padded, see `PerLength`.
 
     Raises
     ------
@@ -113,14 +119,94 @@ def compile_function(
     name = choose(backend).backend
     if name == "jax":
         _set_up_jax()
+        if any(variable.type.shape[:1] == (None,) for variable in inputs):
+            return PerLength(inputs, outputs, updates or {})
+    return _compile(inputs, outputs, updates or {}, name)
+
+
+def _compile(inputs: Sequence[Any], outputs: Any, updates: Mapping, name: str) -> Callable:
     return pytensor.function(
         list(inputs),
         outputs,
-        updates=list((updates or {}).items()),
+        updates=list(updates.items()),
         mode=_mode(name),
         on_unused_input="ignore",
         allow_input_downcast=True,
     )
+
+
+class PerLength:
+    """A function of sequences of any length, compiled by JAX for a few lengths.
+
+    JAX compiles for fixed shapes.  Batches are therefore padded with zeros
+    behind their last frame, up to the next of the lengths 16, 24, 32, 48, 64,
+    96, ...; a function is compiled for each of these when it first occurs.
+
+    Parameters
+    ----------
+    inputs : list of variables
+        Those whose first axis has no static length are padded along it.  The
+        graph must not care for frames of zeros that are appended to all of
+        them together: padded frames are masked out of all outputs.
+    outputs : variable or list of variables
+        None of which has a time axis.
+    updates : mapping of shared variable to variable
+        See `compile_function`.
+
+    Attributes
+    ----------
+    n_frame, n_padded : int
+        Frames seen so far, and how many of them were padding.
+    """
+
+    def __init__(self, inputs: Sequence[Any], outputs: Any, updates: Mapping) -> None:
+        self.inputs = list(inputs)
+        self.outputs = tolist(outputs)
+        self.updates = dict(updates)
+        self.varies = [variable.type.shape[:1] == (None,) for variable in self.inputs]
+        self.functions: dict[int, Callable] = {}
+        self.n_frame = 0
+        self.n_padded = 0
+
+    def __call__(self, *batch: NDArray) -> Any:
+        """Call the function compiled for the batch's length."""
+        length = next(len(array) for array, varies in zip(batch, self.varies) if varies)
+        padded = padded_length(length)
+        if padded not in self.functions:
+            with elapsed_time(f"Compiling for sequences of up to {padded} frames"):
+                self.functions[padded] = self._compile_for(padded)
+        self.n_frame += padded
+        self.n_padded += padded - length
+        return self.functions[padded](
+            *(
+                np.pad(array, [(0, padded - length)] + [(0, 0)] * (array.ndim - 1))
+                if varies
+                else array
+                for array, varies in zip(batch, self.varies)
+            )
+        )
+
+    def _compile_for(self, length: int) -> Callable:
+        inputs = [
+            variable.type.clone(shape=(length, *variable.type.shape[1:]))(name=variable.name)
+            if varies
+            else variable
+            for variable, varies in zip(self.inputs, self.varies)
+        ]
+        graph = clone_replace(
+            [*self.outputs, *self.updates.values()],
+            replace=dict(zip(self.inputs, inputs)),
+            rebuild_strict=False,
+        )
+        n_output = len(self.outputs)
+        updates = dict(zip(self.updates, graph[n_output:]))
+        return _compile(inputs, graph[:n_output], updates, "jax")
+
+
+def padded_length(length: int) -> int:
+    """Return the least of 16, 24, 32, 48, 64, ... (two lengths an octave) that holds ``length``."""
+    octave = max(16, 1 << max(0, length - 1).bit_length())
+    return 3 * octave // 4 if octave > 16 and length <= 3 * octave // 4 else octave
 
 
 def _mode(name: str) -> Mode:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,21 @@ from numpy.typing import NDArray
 from cle_port.errors import UserError
 
 FORMAT_VERSION = 1
+
+# What NumPy, zipfile and json raise on files that are damaged or something else:
+# RuntimeError for bits that say encrypted or an unknown compression, MemoryError
+# for sizes that cannot be.
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save(path: str | Path, arrays: Mapping[str, NDArray], meta: Mapping[str, Any]) -> None:
@@ -87,13 +103,15 @@ def load(path: str | Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since NumPy leaves a file that is no zip archive open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")[()]))
         version = int(meta["format_version"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} is not a whole checkpoint of this program ({error}); use another one"
+            f"{path} is not a whole checkpoint of this program ({reason}); use another one"
         ) from error
     if version > FORMAT_VERSION:
         raise UserError(

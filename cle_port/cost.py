@@ -155,7 +155,9 @@ def BiGMM(
     shape = (mu.shape[0], mu.shape[1] // n_component, n_component)
     mu = mu.reshape(shape)
     sig = sig.reshape(shape)
-    log_pdf = _log_bivariate(y[:, 1:2], y[:, 2:3], mu[:, 0], mu[:, 1], sig[:, 0], sig[:, 1], corr)
+    # None makes a column that is known to repeat over the components; 1:2 does not.
+    y1, y2 = y[:, 1, None], y[:, 2, None]
+    log_pdf = _log_bivariate(y1, y2, mu[:, 0], mu[:, 1], sig[:, 0], sig[:, 1], corr)
     return -logsumexp(pt.log(coeff) + log_pdf, axis=1) - _log_bernoulli(y[:, 0:1], binary)
 
 

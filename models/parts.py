@@ -6,15 +6,17 @@ stands once, with the original's names for nodes and parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-from cle_port.cost import GMM
+from cle_port.cost import GMM, BiGauss, BiGMM, Gaussian
 from cle_port.layers import InitCell, StemCell
 from cle_port.layers.feedforward import FullyConnectedLayer
+from models.settings import Settings
 
 Params = Mapping[str, TensorVariable]
 SIG_FLOOR = 1e-4  # added to every standard deviation
@@ -159,35 +161,77 @@ class GaussianNet:
         return self.mu.fprop([top], params), self.sig.fprop([top], params)
 
 
-class GMMNet:
-    """A stack that ends in a mixture of diagonal Gaussians: the decoder of x.
-
-    Nodes: those of `GaussianNet`, with ``num_k`` numbers for each dimension,
-    and ``coeff`` (softmax), the weights of the components.
+class StandardGaussian:
+    """The standard normal distribution in the place of a `GaussianNet`: no nodes.
 
     Parameters
     ----------
-    name, parent, width, nout, depth, init
-        See `GaussianNet`.
-    num_k : int
-        Number of components.
+    dim : int
+        Dimension.
+    """
+
+    nodes: Sequence[StemCell] = ()
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def fprop(
+        self, X: Sequence[TensorVariable], params: Params
+    ) -> tuple[TensorVariable, TensorVariable]:
+        """Mean 0 and standard deviation 1 for each row of the first input."""
+        shape = (X[0].shape[0], self.dim)
+        dtype = X[0].dtype
+        return pt.zeros(shape, dtype=dtype), pt.ones(shape, dtype=dtype)
+
+
+class Decoder:
+    """The distribution of x_t: a stack with one head for each of its parameters.
+
+    ========  =========  ================================================
+    data set  mixture    heads (all on the stack's last layer)
+    ========  =========  ================================================
+    Blizzard  no         theta_mu, theta_sig
+    Blizzard  yes        theta_mu, theta_sig, coeff
+    IAM-OnDB  no         theta_mu, theta_sig, corr, binary
+    IAM-OnDB  yes        theta_mu, theta_sig, coeff, corr, binary
+    ========  =========  ================================================
+
+    On IAM-OnDB the first entry of a frame is the pen bit, with a probability
+    of its own (binary, sigmoid); the offsets of the pen are correlated (corr,
+    tanh).  coeff (softmax) are the weights of a mixture's components.
+
+    Parameters
+    ----------
+    args : Settings
+        Data set and sizes.
+    parent : mapping of str to int
+        Sizes of the inputs by name.
+    init : Init
+        Initial values.
+    num_k : int, optional
+        Components of the mixture; None is a single Gaussian.
     """
 
     def __init__(
-        self,
-        name: str,
-        parent: Mapping[str, int],
-        width: int,
-        nout: int,
-        depth: int,
-        init: Init,
-        num_k: int,
+        self, args: Settings, parent: Mapping[str, int], init: Init, num_k: int | None = None
     ) -> None:
-        gaussians = GaussianNet(name, parent, width, nout * num_k, depth, init)
-        self.stack = gaussians.stack
-        self.coeff = layer("coeff", self.stack.out, num_k, init, "softmax")
-        self.heads = [gaussians.mu, gaussians.sig, self.coeff]
+        is_pen = args.dataset == "iamondb"
+        target_dim = (args.x_dim - 1 if is_pen else args.x_dim) * (num_k or 1)
+        gaussian = GaussianNet("theta", parent, args.p_x_dim, target_dim, args.depth, init)
+        self.stack = gaussian.stack
+        self.heads = [gaussian.mu, gaussian.sig]
+        if num_k:
+            self.heads.append(layer("coeff", self.stack.out, num_k, init, "softmax"))
+        if is_pen:
+            self.heads.append(layer("corr", self.stack.out, num_k or 1, init, "tanh"))
+            self.heads.append(layer("binary", self.stack.out, 1, init, "sigmoid"))
         self.nodes: list[StemCell] = [*self.stack.nodes, *self.heads]
+        self.cost: Callable[..., TensorVariable] = {
+            (False, False): Gaussian,
+            (False, True): GMM,
+            (True, False): BiGauss,
+            (True, True): BiGMM,
+        }[is_pen, bool(num_k)]
 
     def fprop(self, X: Sequence[TensorVariable], params: Params) -> dict[str, TensorVariable]:
         """Build the graph; returns the outputs of all nodes by name."""
@@ -196,7 +240,7 @@ class GMMNet:
         return outputs | {node.name: node.fprop([top], params) for node in self.heads}
 
     def nll(self, x: TensorVariable, v: Mapping[str, TensorVariable]) -> TensorVariable:
-        """Negative log-density of each frame under the mixture, in nats.
+        """Negative log-density of each frame, in nats.
 
         Parameters
         ----------
@@ -207,10 +251,29 @@ class GMMNet:
 
         Returns
         -------
-        tensor of shape (T * B,)
+        tensor of shape (T, B)
         """
-        mu, sig, coeff = (flat(v[node.name]) for node in self.heads)
-        return GMM(flat(x), mu, sig, coeff)
+        theta = [flat(v[node.name]) for node in self.heads]
+        return self.cost(flat(x), *theta).reshape((x.shape[0], x.shape[1]))
+
+
+def average(frames: TensorVariable, mask: TensorVariable | None) -> TensorVariable:
+    """What the programs minimise, from a number for each frame.
+
+    Parameters
+    ----------
+    frames : tensor of shape (T, B)
+        A number for each frame.
+    mask : tensor of shape (T, B), or None
+        1 for frames, 0 for padding behind shorter sequences.
+
+    Returns
+    -------
+    scalar
+        Without a mask (Blizzard) the mean over frames; with one (IAM-OnDB) the
+        sum over the frames of a sequence, mean over sequences.
+    """
+    return frames.mean() if mask is None else (frames * mask).sum(axis=0).mean()
 
 
 def flat(v: TensorVariable) -> TensorVariable:
@@ -232,13 +295,60 @@ def initialize(nodes: Sequence[StemCell]) -> dict[str, NDArray]:
     return params
 
 
-def stats(name: str, v: TensorVariable) -> list[TensorVariable]:
-    """Scalars ``max_<name>``, ``mean_<name>``, ``min_<name>`` of a tensor, to be monitored."""
+def stats(name: str, v: TensorVariable, mask: TensorVariable | None = None) -> list[TensorVariable]:
+    """Scalars ``max_<name>``, ``mean_<name>``, ``min_<name>`` of a tensor, to be monitored.
+
+    Parameters
+    ----------
+    name : str
+        Last part of the channels' names.
+    v : tensor of shape (T, B, dim)
+    mask : tensor of shape (T, B), optional
+        Frames behind the end of all sequences do not count.  Those behind a
+        shorter sequence do, as in the original.
+    """
+    used = frames_in_use(mask)
     return [
-        named(v.max(), f"max_{name}"),
-        named(v.mean(), f"mean_{name}"),
-        named(v.min(), f"min_{name}"),
+        named(_keep(v, used, -np.inf).max(), f"max_{name}"),
+        named(_mean(v, used).mean(), f"mean_{name}"),
+        named(_keep(v, used, np.inf).min(), f"min_{name}"),
     ]
+
+
+def coeff_stats(coeff: TensorVariable, mask: TensorVariable | None = None) -> list[TensorVariable]:
+    """Scalars that tell whether all components of a mixture are used, to be monitored.
+
+    Parameters
+    ----------
+    coeff : tensor of shape (T, B, num_k)
+    mask : tensor of shape (T, B), optional
+        See `stats`.
+    """
+    used = frames_in_use(mask)
+    mean = _mean(coeff, used)
+    return [
+        named(_keep(coeff, used, -np.inf).max(), "coeff_max"),
+        named(_keep(coeff, used, np.inf).min(), "coeff_min"),
+        named(mean.max(), "coeff_mean_max"),
+        named(mean.min(), "coeff_mean_min"),
+    ]
+
+
+def frames_in_use(mask: TensorVariable | None) -> TensorVariable | None:
+    """Whether any sequence reaches a frame, shape (T, 1, 1); None means all."""
+    return None if mask is None else pt.gt(mask.max(axis=1), 0)[:, None, None]
+
+
+def _keep(v: TensorVariable, used: TensorVariable | None, other: float) -> TensorVariable:
+    return v if used is None else pt.switch(used, v, np.asarray(other, dtype=v.dtype))
+
+
+def _mean(v: TensorVariable, used: TensorVariable | None) -> TensorVariable:
+    """Mean over time and batch, shape (dim,)."""
+    if used is None:
+        return v.mean(axis=(0, 1))
+    count = pt.cast(used.sum() * v.shape[1], v.dtype)
+    return _keep(v, used, 0.0).sum(axis=(0, 1)) / count
 
 
 def named(v: TensorVariable, name: str) -> TensorVariable:

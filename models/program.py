@@ -21,7 +21,7 @@ from cle_port.layers import StemCell
 from cle_port.layers.recurrent import LSTM
 from cle_port.models import Model
 from cle_port.progress import elapsed_time
-from cle_port.rng import NormalNoise, WithNoise
+from cle_port.rng import Batches, NormalNoise, WithNoise
 from cle_port.train import Training, TrainLog
 from cle_port.train.ext import (
     EarlyStopping,
@@ -34,9 +34,8 @@ from cle_port.train.ext import (
 )
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
-from datasets import demo_blizzard
+from datasets import demo_blizzard, demo_iamondb, iamondb
 from datasets.blizzard import Blizzard_tbptt, RowRanges, load_statistics, row_ranges
-from models.parts import named, stats
 from models.settings import Settings, parse
 
 logger = logging.getLogger(__name__)
@@ -53,17 +52,25 @@ class Net(Protocol):
     noise_dim: int
 
     def fprop(
-        self, x: TensorVariable, eps: TensorVariable, s_0: TensorVariable
+        self, x: TensorVariable, s_0: TensorVariable, *eps: TensorVariable
     ) -> dict[str, TensorVariable]:
         """From frames to distributions, by name."""
 
-    def cost(self, x: TensorVariable, v: dict[str, TensorVariable]) -> dict[str, TensorVariable]:
+    def cost(
+        self,
+        x: TensorVariable,
+        v: dict[str, TensorVariable],
+        mask: TensorVariable | None = None,
+    ) -> dict[str, TensorVariable]:
         """Scalars by name; the first is trained."""
 
     def monitored(
-        self, x: TensorVariable, v: dict[str, TensorVariable]
-    ) -> dict[str, TensorVariable]:
-        """Tensors to monitor, by name."""
+        self,
+        x: TensorVariable,
+        v: dict[str, TensorVariable],
+        mask: TensorVariable | None = None,
+    ) -> list[TensorVariable]:
+        """Further scalars to monitor."""
 
 
 class BlizzardData(NamedTuple):
@@ -75,11 +82,19 @@ class BlizzardData(NamedTuple):
     origin: str
 
 
+class IAMOnDBData(NamedTuple):
+    """Training and validation lines."""
+
+    train: iamondb.IAMOnDB
+    valid: iamondb.IAMOnDB
+    origin: str
+
+
 def run(
     name: str,
     make_net: Callable[[Settings], Net],
     widths: Mapping[str, Mapping[str, Any]],
-    doc: str,
+    doc: str | None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run a training program from its command line.
@@ -100,16 +115,19 @@ def run(
     Returns
     -------
     int
-        Exit status: 0, 2 after a `UserError`, 128 plus the signal's number
+        Exit status: 0, 2 after a `UserError` or for want of memory, 128 plus the signal's number
         after a signal.
     """
     try:
-        args = parse(sys.argv[1:] if argv is None else argv, doc, widths["blizzard"])
+        args = parse(sys.argv[1:] if argv is None else argv, doc or "", widths)
         set_up(args)
-        mainloop = blizzard_mainloop(name, make_net, args, open_blizzard(args))
+        mainloop = make_mainloop(name, make_net, args)
         mainloop.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"error: not enough memory ({error}); use smaller sizes", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; checkpoints written so far are whole", file=sys.stderr)
@@ -125,6 +143,19 @@ def set_up(args: Settings) -> None:
         logging.getLogger(package).setLevel(logging.WARNING if args.quiet else logging.INFO)
 
 
+def make_mainloop(name: str, make_net: Callable[[Settings], Net], args: Settings) -> Training:
+    """Open the data that the settings name and build the program for it.
+
+    Raises
+    ------
+    UserError
+        If data or settings are unusable.
+    """
+    if args.dataset == "iamondb":
+        return iamondb_mainloop(name, make_net, args, open_iamondb(args))
+    return blizzard_mainloop(name, make_net, args, open_blizzard(args))
+
+
 def open_blizzard(args: Settings) -> BlizzardData:
     """Open the data that the settings name, or the demo corpus.
 
@@ -133,15 +164,7 @@ def open_blizzard(args: Settings) -> BlizzardData:
     UserError
         If it is missing, damaged or does not fit the settings.
     """
-    if args.data_path is None:
-        folder = demo_blizzard.ensure(quiet=args.quiet)
-        logger.info("%s", demo_blizzard.STAND_IN_NOTICE)
-        origin = "the built-in demo corpus"
-    else:
-        folder = Path(args.data_path)
-        if not folder.is_dir():
-            raise UserError(f"--data_path {folder} is not a folder; give the one with the data")
-        origin = str(folder)
+    folder, origin = _folder_of(args, demo_blizzard)
     X_mean, X_std = load_statistics(folder, FILE_NAME)
     train, valid = (
         Blizzard_tbptt(
@@ -156,6 +179,32 @@ def open_blizzard(args: Settings) -> BlizzardData:
     )
     rows = row_ranges(train.num_examples(), args.batch_size, args.m_batch_size)
     return BlizzardData(train, valid, rows, origin)
+
+
+def open_iamondb(args: Settings) -> IAMOnDBData:
+    """Open the data that the settings name, or the demo corpus.
+
+    Raises
+    ------
+    UserError
+        If it is missing, damaged or does not fit the settings.
+    """
+    folder, origin = _folder_of(args, demo_iamondb)
+    train, valid = iamondb.open_iamondb(folder, batch_size=args.batch_size)
+    if args.x_dim != 3:
+        raise UserError(f"x_dim is {args.x_dim}, but a point of the pen has 3 numbers; give 3")
+    return IAMOnDBData(train, valid, origin)
+
+
+def _folder_of(args: Settings, demo: Any) -> tuple[Path, str]:
+    """Folder of the data and what to call it: the demo corpus unless one is given."""
+    if args.data_path is None:
+        logger.info("%s", demo.STAND_IN_NOTICE)
+        return demo.ensure(quiet=args.quiet), "the built-in demo corpus"
+    folder = Path(args.data_path)
+    if not folder.is_dir():
+        raise UserError(f"--data_path {folder} is not a folder; give the one with the data")
+    return folder, str(folder)
 
 
 def blizzard_mainloop(
@@ -181,78 +230,191 @@ def blizzard_mainloop(
     -----
     Counterpart: the second half of ``main`` in ``models/blizzard/*.py``.
     """
-    name = f"{name}_{args.trial}"
     save_path = make_folder(args.save_path or Path("runs") / args.dataset)
     net = make_net(args)
-    describe(name, net, args, data, save_path)
+    frames, frame_size = data.train.frames_shape
+    rows = data.rows
+    describe(
+        name,
+        net,
+        args,
+        save_path,
+        data=data.origin,
+        rows=f"{rows.train_end} for training, {rows.valid_end - rows.valid_start} for validation",
+        batch=f"{args.batch_size} rows of {frames} frames of {frame_size} samples",
+    )
+    trainlog = start_log(save_path, name, args)
 
     # The graph that is trained.  Rows of consecutive batches follow each other
     # in the recordings, so the state is carried over: truncated backpropagation.
     x = data.train.theano_vars(args.batch_size)
-    eps = noise_like(x, net.noise_dim)
+    eps = noise_for(x, net)
     s_0, step_count, rnn_tm1 = carried_state(net.rnn, args.batch_size, args.reset_freq)
-    v = net.fprop(x, eps, s_0)
+    v = net.fprop(x, s_0, *eps)
     terms = net.cost(x, v)
-    cost = named_all(terms)[0]
 
     # The graph that is monitored: another batch size, from a state of zeros.
     m_x = data.valid.theano_vars(args.m_batch_size)
-    m_eps = noise_like(m_x, net.noise_dim)
-    m_v = net.fprop(m_x, m_eps, net.rnn.get_init_state(args.m_batch_size))
-    ddout = named_all(net.cost(m_x, m_v))
-    for channel, tensor in net.monitored(m_x, m_v).items():
-        ddout += stats(channel, tensor)
+    m_eps = noise_for(m_x, net)
+    m_v = net.fprop(m_x, net.rnn.get_init_state(args.m_batch_size), *m_eps)
+    ddout = named_all(net.cost(m_x, m_v)) + net.monitored(m_x, m_v)
     with elapsed_time("Compiling the monitoring", args.quiet):
-        monitor_fn = compile_function([m_x, m_eps], ddout, None, args.backend)
+        monitor_fn = compile_function([m_x, *m_eps], ddout, None, args.backend)
 
+    # Two streams of noise, as in the original, where each scan has its own.
     train_seed, monitor_seed = np.random.SeedSequence(args.seed).spawn(2)
-    noise = {
-        "train": NormalNoise(net.noise_dim, train_seed),
-        "monitor": NormalNoise(net.noise_dim, monitor_seed),
-    }
-    rows = data.rows
-    monitored_data = [
+    train_noise = NormalNoise(net.noise_dim, train_seed)
+    monitor_noise = NormalNoise(net.noise_dim, monitor_seed)
+    train_rows = Iterator(data.train, args.batch_size, start=0, end=rows.train_end)
+    monitored_rows = [
         Iterator(data.train, args.m_batch_size, start=0, end=rows.monitor_rows),
         Iterator(data.valid, args.m_batch_size, start=rows.valid_start, end=rows.valid_end),
     ]
 
-    extension = [
-        GradientClipping(batch_size=args.batch_size, check_nan=1),
-        EpochCount(args.epoch),
-        Monitoring(
-            freq=args.monitoring_freq,
-            monitor_fn=monitor_fn,
-            ddout=ddout,
-            data=[WithNoise(part, noise["monitor"]) for part in monitored_data],
-        ),
-        Picklize(freq=args.monitoring_freq, force_save_freq=args.force_saving_freq, path=save_path),
-        EarlyStopping(
-            freq=args.monitoring_freq,
-            force_save_freq=args.force_saving_freq,
-            path=save_path,
-            channel=f"valid_{cost.name}",
-        ),
-        WeightNorm(),
-    ]
-    train_batches = Iterator(data.train, args.batch_size, start=0, end=rows.train_end)
-    return Training(
-        name=name,
-        data=WithNoise(train_batches, noise["train"]),
+    return make_training(
+        name,
+        net,
+        args,
+        save_path,
+        trainlog=trainlog,
         model=Model(
-            inputs=[x, eps],
+            inputs=[x, *eps],
             params=net.params,
             nodes=net.nodes,
             updates={step_count: step_count + 1, rnn_tm1: v["s"][-1]},
             forward={**v, **terms},
         ),
+        cost=named_all(terms)[0],
+        data=with_noise(train_rows, train_noise),
+        noise={"train": train_noise, "monitor": monitor_noise},
+        monitoring=Monitoring(
+            freq=args.monitoring_freq,
+            monitor_fn=monitor_fn,
+            ddout=ddout,
+            data=[with_noise(part, monitor_noise) for part in monitored_rows],
+        ),
+        check_nan=1,
+        force_save_freq=args.force_saving_freq,
+    )
+
+
+def iamondb_mainloop(
+    name: str, make_net: Callable[[Settings], Net], args: Settings, data: IAMOnDBData
+) -> Training:
+    """Build a program for IAM-OnDB up to the compiled main loop.
+
+    Parameters
+    ----------
+    name : str
+        The program's name.
+    make_net : callable
+        Makes the model from the settings.
+    args : Settings
+    data : IAMOnDBData
+
+    Returns
+    -------
+    Training
+        Ready to `run`.
+
+    Notes
+    -----
+    Counterpart: the second half of ``main`` in ``models/iamondb/*.py``.
+    """
+    save_path = make_folder(args.save_path or Path("runs") / args.dataset)
+    net = make_net(args)
+    describe(
+        name,
+        net,
+        args,
+        save_path,
+        data=data.origin,
+        lines=f"{data.train.num_examples()} for training, "
+        f"{data.valid.num_examples()} for validation",
+        batch=f"{args.batch_size} lines, padded to the longest of them",
+    )
+    trainlog = start_log(save_path, name, args)
+
+    # Every line starts from a state of zeros; training and monitoring share one graph.
+    x, mask = data.train.theano_vars(args.batch_size)
+    eps = noise_for(x, net)
+    v = net.fprop(x, net.rnn.get_init_state(args.batch_size), *eps)
+    terms = net.cost(x, v, mask)
+    ddout = named_all(terms) + net.monitored(x, v, mask)
+
+    # One stream of noise: the original's monitoring draws from the training's.
+    noise = NormalNoise(net.noise_dim, np.random.SeedSequence(args.seed).spawn(1)[0])
+    return make_training(
+        name,
+        net,
+        args,
+        save_path,
+        trainlog=trainlog,
+        model=Model(
+            inputs=[x, mask, *eps],
+            params=net.params,
+            nodes=net.nodes,
+            forward={**v, **terms},
+        ),
+        cost=ddout[0],
+        data=with_noise(Iterator(data.train, args.batch_size), noise),
+        noise={"train": noise},
+        monitoring=Monitoring(
+            freq=args.monitoring_freq,
+            ddout=ddout,
+            data=[with_noise(Iterator(data.valid, args.batch_size), noise)],
+        ),
+        check_nan=0,
+    )
+
+
+def make_training(
+    name: str,
+    net: Net,
+    args: Settings,
+    save_path: Path,
+    *,
+    trainlog: TrainLog,
+    model: Model,
+    cost: TensorVariable,
+    data: Batches,
+    noise: Mapping[str, NormalNoise],
+    monitoring: Monitoring,
+    check_nan: int,
+    force_save_freq: int | None = None,
+) -> Training:
+    """Put the main loop together as all scripts of the original do.
+
+    Parameters
+    ----------
+    check_nan : int
+        See `GradientClipping`; the scripts for Blizzard check, the others do not.
+    force_save_freq : int, optional
+        See `Picklize` and `EarlyStopping`; only the scripts for Blizzard have it.
+    """
+    forced = {} if force_save_freq is None else {"force_save_freq": force_save_freq}
+    extension = [
+        GradientClipping(batch_size=args.batch_size, check_nan=check_nan),
+        EpochCount(args.epoch),
+        monitoring,
+        Picklize(freq=args.monitoring_freq, path=save_path, **forced),
+        EarlyStopping(
+            freq=args.monitoring_freq, path=save_path, channel=f"valid_{cost.name}", **forced
+        ),
+        WeightNorm(),
+    ]
+    return Training(
+        name=f"{name}_{args.trial}",
+        data=data,
+        model=model,
         optimizer=Adam(lr=args.lr),
         cost=cost,
         outputs=[cost],
         extension=extension,
-        trainlog=start_log(save_path, name, args),
+        trainlog=trainlog,
         backend=args.backend,
         max_updates=args.max_updates,
-        noise=noise,
+        noise=noise if net.noise_dim else {},
         settings=args.as_dict(),
         quiet=args.quiet,
     )
@@ -286,46 +448,49 @@ def carried_state(
     return s_0, step_count, rnn_tm1
 
 
-def noise_like(x: TensorVariable, dim: int) -> TensorVariable:
-    """Symbolic noise for frames of shape (T, B, x_dim): shape (T, B, dim)."""
-    shape = (*x.type.shape[:2], dim)
-    return pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)
+def noise_for(x: TensorVariable, net: Net) -> list[TensorVariable]:
+    """Symbolic noise that a model takes with frames of shape (T, B, x_dim): one or none."""
+    if not net.noise_dim:
+        return []
+    shape = (*x.type.shape[:2], net.noise_dim)
+    return [pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)]
+
+
+def with_noise(data: Batches, noise: NormalNoise) -> Batches:
+    """Batches with the noise that a model takes, if it takes any."""
+    return WithNoise(data, noise) if noise.dim else data
 
 
 def named_all(scalars: Mapping[str, TensorVariable]) -> list[TensorVariable]:
     """Name each scalar by its key and return them in order."""
-    return [named(scalar, name) for name, scalar in scalars.items()]
+    for name, scalar in scalars.items():
+        scalar.name = name
+    return list(scalars.values())
 
 
-def describe(name: str, net: Net, args: Settings, data: BlizzardData, save_path: Path) -> None:
+def describe(name: str, net: Net, args: Settings, save_path: Path, **facts: str) -> None:
     """Log what is about to be trained on what, with what, to where."""
     n_param = sum(p.get_value(borrow=True).size for p in net.params.values())
     backend, reason = choose(args.backend)
-    frames, frame_size = data.train.frames_shape
-    rows = data.rows
     logger.info("%s: %d parameters in %d arrays", name, n_param, len(net.params))
-    logger.info("  data      %s", data.origin)
-    logger.info(
-        "  rows      %d for training, %d for validation",
-        rows.train_end,
-        rows.valid_end - rows.valid_start,
-    )
-    logger.info(
-        "  batch     %d rows of %d frames of %d samples", args.batch_size, frames, frame_size
-    )
-    logger.info("  learning  %d epochs, rate %g", args.epoch, args.lr)
-    logger.info("  backend   %s (%s), %s", backend, reason, args.floatX)
-    logger.info("  writes to %s", save_path)
+    facts |= {
+        "learning": f"{args.epoch} epochs, rate {args.lr:g}",
+        "backend": f"{backend} ({reason}), {args.floatX}",
+        "writes to": str(save_path),
+    }
+    for what, fact in facts.items():
+        logger.info("  %-9s %s", what, fact)
 
 
 def start_log(save_path: Path, name: str, args: Settings) -> TrainLog:
-    """Write the resolved settings and start an empty log beside them.
+    """Write the resolved settings and start an empty log beside them, before anything is compiled.
 
     Raises
     ------
     UserError
         If the folder cannot be written to.
     """
+    name = f"{name}_{args.trial}"
     log = TrainLog(save_path / f"{name}.jsonl")
     try:
         (save_path / f"{name}_config.txt").write_text(args.as_text(), encoding="utf-8")

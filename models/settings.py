@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from cle_port.backend import BACKENDS
 from cle_port.errors import UserError
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
+COMMENT = re.compile(r"(^|\s)#.*")  # a path may have a # inside
+MAX_SEED = 2**32 - 1  # of NumPy's RandomState
 
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
@@ -34,7 +37,7 @@ class Settings:
     are literals in its scripts; the rest is ours.
     """
 
-    dataset: str = _setting("blizzard", "data set to train on", choices=("blizzard",))
+    dataset: str = _setting("blizzard", "data set to train on", choices=("blizzard", "iamondb"))
     trial: int = _setting(1, "number in the names of the files written")
     data_path: str | None = _setting(
         None, "folder with the data; default is the built-in demo corpus", metavar="DIR"
@@ -63,7 +66,12 @@ class Settings:
     p_z_dim: int = _setting(500, "width of the prior's layers", least=1)
     p_x_dim: int = _setting(500, "width of the decoder's layers (theta)", least=1)
     depth: int = _setting(4, "layers in each of these stacks", least=1)
-    seed: int = _setting(1, "seed of initial parameters and noise", least=0)
+    prior: str = _setting(
+        "recurrent",
+        "prior of z_t in the VRNN programs: from h_{t-1}, or N(0, 1) as in the paper's VRNN-I",
+        choices=("recurrent", "independent"),
+    )
+    seed: int = _setting(1, "seed of initial parameters and noise", least=0, most=MAX_SEED)
     max_updates: int | None = _setting(None, "stop after so many updates", metavar="N", least=1)
     backend: str = _setting("auto", "compiler to use", choices=BACKENDS)
     floatX: str = _setting("float32", "precision", choices=("float32", "float64"))
@@ -90,8 +98,12 @@ def _check(key: str, value: Any, limits: Mapping[str, Any]) -> None:
     if "choices" in limits and value not in limits["choices"]:
         options = ", ".join(str(choice) for choice in limits["choices"])
         raise UserError(f"{key} is {value!r}; choose one of: {options}")
+    if value == "":
+        raise UserError(f"{key} is empty; give a path or leave it out")
     if "least" in limits and value < limits["least"]:
         raise UserError(f"{key} is {value}; it must be at least {limits['least']}")
+    if "most" in limits and value > limits["most"]:
+        raise UserError(f"{key} is {value}; it must be at most {limits['most']}")
     if "above" in limits and not limits["above"] < value < float("inf"):
         raise UserError(f"{key} is {value}; it must be a number above {limits['above']}")
 
@@ -104,7 +116,9 @@ def _types() -> dict[str, type]:
     }
 
 
-def parse(argv: Sequence[str], description: str, constants: Mapping[str, Any]) -> Settings:
+def parse(
+    argv: Sequence[str], description: str, constants: Mapping[str, Mapping[str, Any]]
+) -> Settings:
     """Resolve the settings of a run from its command line.
 
     Parameters
@@ -113,8 +127,8 @@ def parse(argv: Sequence[str], description: str, constants: Mapping[str, Any]) -
         Arguments after the program's name.
     description : str
         What the program does, for ``--help``.
-    constants : mapping of str to values
-        The program's own values of settings, such as its widths.
+    constants : mapping of str to mapping
+        The program's own values of settings, such as its widths, by data set.
 
     Returns
     -------
@@ -125,15 +139,15 @@ def parse(argv: Sequence[str], description: str, constants: Mapping[str, Any]) -
     UserError
         If a file, a key or a value is wrong.
     """
-    flags = vars(_parser(description, constants).parse_args(argv))
+    flags = vars(_parser(description).parse_args(argv))
     config = flags.pop("config")
     dataset = flags.get("dataset", Settings.dataset)
-    from_user = {**(read_config(config) if config else {}), **flags}
+    from_user = {**(read_config(config) if config is not None else {}), **flags}
     dataset = from_user.get("dataset", dataset)
     size = "" if from_user.get("data_path") else "_demo"
     own = CONFIG_FOLDER / f"{dataset}{size}.txt"
     from_dataset = read_config(own) if own.is_file() else {}
-    return Settings(**{**constants, **from_dataset, **from_user})
+    return Settings(**{**constants.get(dataset, {}), **from_dataset, **from_user})
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -155,14 +169,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
         a value of the wrong type; the message names file, line and fix.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot read the settings file {path} ({error}); check --config"
         ) from error
     values: dict[str, Any] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split("#", 1)[0].split(maxsplit=1)
+        words = COMMENT.sub("", line).split(maxsplit=1)
         if not words:
             continue
         where = f"{path} line {number}"
@@ -202,7 +216,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}{hint} (--help shows all options)")
 
 
-def _parser(description: str, constants: Mapping[str, Any]) -> argparse.ArgumentParser:
+def _parser(description: str) -> argparse.ArgumentParser:
     parser = _Parser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -219,7 +233,6 @@ def _parser(description: str, constants: Mapping[str, Any]) -> argparse.Argument
     for item in dataclasses.fields(Settings):
         kind = types[item.name]
         text = item.metadata["help"]
-        default = constants.get(item.name, item.default)
         if kind is bool:
             parser.add_argument(f"--{item.name}", action="store_true", help=text)
             continue
@@ -228,6 +241,6 @@ def _parser(description: str, constants: Mapping[str, Any]) -> argparse.Argument
             type=kind,
             choices=item.metadata.get("choices"),
             metavar=item.metadata.get("metavar", None if "choices" in item.metadata else "N"),
-            help=text if default is None else f"{text} ({default} for the full data)",
+            help=text,
         )
     return parser

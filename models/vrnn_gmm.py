@@ -15,12 +15,13 @@ Trained is the bound (11) on the negative log-likelihood of a frame, in nats::
 
 Examples
 --------
-Train on the built-in demo corpus, then on your own data::
+Train on the built-in demo corpora, then on your own data::
 
     python models/vrnn_gmm.py --dataset blizzard
+    python models/vrnn_gmm.py --dataset iamondb
     python models/vrnn_gmm.py --dataset blizzard --data_path DIR
 
-Counterpart: ``models/blizzard/vrnn_gmm.py``.
+Counterpart: ``models/blizzard/vrnn_gmm.py``, ``models/iamondb/vrnn_gmm.py``.
 """
 
 from __future__ import annotations
@@ -39,7 +40,17 @@ from cle_port.layers import StemCell
 from cle_port.layers.recurrent import LSTM
 from cle_port.utils import init_tparams
 from cle_port.utils.op import Gaussian_sample
-from models.parts import GaussianNet, GMMNet, Init, Stack, initialize
+from models.parts import (
+    Decoder,
+    GaussianNet,
+    Init,
+    Stack,
+    StandardGaussian,
+    average,
+    coeff_stats,
+    initialize,
+    stats,
+)
 from models.program import run
 from models.settings import Settings
 
@@ -52,6 +63,14 @@ WIDTHS = {
         "p_z_dim": 500,
         "p_x_dim": 500,
     },
+    "iamondb": {
+        "depth": 1,
+        "x2s_dim": 250,
+        "z2s_dim": 150,
+        "q_z_dim": 150,
+        "p_z_dim": 150,
+        "p_x_dim": 250,
+    },
 }
 
 
@@ -61,7 +80,7 @@ class VRNN_GMM:
     Parameters
     ----------
     args : Settings
-        Sizes and seed.
+        Data set, sizes and seed.
 
     Attributes
     ----------
@@ -75,6 +94,7 @@ class VRNN_GMM:
 
     def __init__(self, args: Settings) -> None:
         init = Init(args.seed)
+        self.dataset = args.dataset
         self.noise_dim = args.z_dim
         state = {"s_tm1": args.rnn_dim}
 
@@ -95,16 +115,20 @@ class VRNN_GMM:
             init_b=init.b,
         )
 
-        # Inference q(z_t | x_t, h_{t-1}), eq. (9), and prior p(z_t | h_{t-1}), eq. (5).
+        # Inference q(z_t | x_t, h_{t-1}), eq. (9).
         self.phi = GaussianNet(
             "phi", self.x.out | state, args.q_z_dim, args.z_dim, args.depth, init
         )
-        self.prior = GaussianNet("prior", state, args.p_z_dim, args.z_dim, args.depth, init)
+
+        # Prior p(z_t | h_{t-1}), eq. (5); N(0, 1) in the paper's VRNN-I.
+        self.prior = (
+            GaussianNet("prior", state, args.p_z_dim, args.z_dim, args.depth, init)
+            if args.prior == "recurrent"
+            else StandardGaussian(args.z_dim)
+        )
 
         # Generation p(x_t | z_t, h_{t-1}), eq. (6).
-        self.theta = GMMNet(
-            "theta", self.z.out | state, args.p_x_dim, args.x_dim, args.depth, init, args.num_k
-        )
+        self.theta = self.decoder(args, self.z.out | state, init)
 
         self.nodes: list[StemCell] = [
             self.rnn,
@@ -115,6 +139,10 @@ class VRNN_GMM:
             *self.theta.nodes,
         ]
         self.params = init_tparams(initialize(self.nodes))
+
+    def decoder(self, args: Settings, parent: dict[str, int], init: Init) -> Decoder:
+        """Distribution of x_t: a mixture of ``num_k`` Gaussians."""
+        return Decoder(args, parent, init, args.num_k)
 
     def inner_fn(
         self, x_t: TensorVariable, eps_t: TensorVariable, s_tm1: TensorVariable
@@ -147,7 +175,7 @@ class VRNN_GMM:
         return [s_t, phi_mu_t, phi_sig_t, prior_mu_t, prior_sig_t, z_4_t]
 
     def fprop(
-        self, x: TensorVariable, eps: TensorVariable, s_0: TensorVariable
+        self, x: TensorVariable, s_0: TensorVariable, eps: TensorVariable
     ) -> dict[str, TensorVariable]:
         """From frames to the distributions of z and x, by the original's names.
 
@@ -155,19 +183,18 @@ class VRNN_GMM:
         ----------
         x : tensor of shape (T, B, x_dim)
             Frames.
-        eps : tensor of shape (T, B, z_dim)
-            Standard normal noise.
         s_0 : tensor of shape (B, 2 rnn_dim)
             State before the first frame.
+        eps : tensor of shape (T, B, z_dim)
+            Standard normal noise.
 
         Returns
         -------
         dict of str to tensor
             ``s`` of shape (T, B, 2 rnn_dim); ``phi_mu``, ``phi_sig``,
-            ``prior_mu``, ``prior_sig`` of shape (T, B, z_dim); ``theta_mu``,
-            ``theta_sig`` of shape (T, B, x_dim * num_k); ``coeff`` of shape
-            (T, B, num_k); ``z_last``, the features phi^z of z, of shape
-            (T, B, z2s_dim); and the layers below by their names.
+            ``prior_mu``, ``prior_sig`` of shape (T, B, z_dim); ``z_last``, the
+            features phi^z of z, of shape (T, B, z2s_dim); the outputs of the
+            layers on x and of the decoder by their names, shapes (T, B, ...).
         """
         features = self.x.fprop_all([x], self.params)
         *_, x_4 = features.values()
@@ -195,8 +222,13 @@ class VRNN_GMM:
             **theta,
         }
 
-    def cost(self, x: TensorVariable, v: dict[str, TensorVariable]) -> dict[str, TensorVariable]:
-        """The bound (11) and its two terms, means over all frames, in nats.
+    def cost(
+        self,
+        x: TensorVariable,
+        v: dict[str, TensorVariable],
+        mask: TensorVariable | None = None,
+    ) -> dict[str, TensorVariable]:
+        """The bound (11) and its two terms, in nats.
 
         Parameters
         ----------
@@ -204,6 +236,8 @@ class VRNN_GMM:
             Frames.
         v : dict of str to tensor
             From `fprop`.
+        mask : tensor of shape (T, B), optional
+            See `models.parts.average`.
 
         Returns
         -------
@@ -212,22 +246,29 @@ class VRNN_GMM:
         """
         recon = self.theta.nll(x, v)
         kl = KLGaussianGaussian(v["phi_mu"], v["phi_sig"], v["prior_mu"], v["prior_sig"])
-        recon_term = recon.mean()
-        kl_term = kl.mean()
+        recon_term = average(recon, mask)
+        kl_term = average(kl, mask)
         nll_upper_bound = recon_term + kl_term
         return {"nll_upper_bound": nll_upper_bound, "recon_term": recon_term, "kl_term": kl_term}
 
     def monitored(
-        self, x: TensorVariable, v: dict[str, TensorVariable]
-    ) -> dict[str, TensorVariable]:
-        """Tensors whose greatest, mean and least entries are monitored, in this order."""
-        return {
-            "phi_sig": v["phi_sig"],
-            "prior_sig": v["prior_sig"],
-            "theta_sig": v["theta_sig"],
-            "x": x,
-            "theta_mu": v["theta_mu"],
-        }
+        self,
+        x: TensorVariable,
+        v: dict[str, TensorVariable],
+        mask: TensorVariable | None = None,
+    ) -> list[TensorVariable]:
+        """Further channels to monitor, named scalars in the original's order."""
+        channels = [
+            *stats("phi_sig", v["phi_sig"], mask),
+            *stats("prior_sig", v["prior_sig"], mask),
+            *stats("theta_sig", v["theta_sig"], mask),
+            *stats("x", x, mask),
+            *stats("theta_mu", v["theta_mu"], mask),
+        ]
+        # The original's script for Blizzard does not look at the mixture's weights.
+        if "coeff" in v and self.dataset == "iamondb":
+            channels += coeff_stats(v["coeff"], mask)
+        return channels
 
 
 if __name__ == "__main__":

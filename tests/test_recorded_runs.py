@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 import pytest
 
 from cle_port.backend import compile_function
@@ -24,13 +25,22 @@ from cle_port.train import Training
 from cle_port.train.ext import Monitoring
 from cle_port.utils import zipp
 from datasets.blizzard import RowRanges
-from models import program
+from models import program, rnn_gauss, rnn_gmm, vrnn_gauss, vrnn_gmm
 from models.settings import Settings
-from models.vrnn_gmm import VRNN_GMM
-from tests.recordings import below, check_summary, largest_difference, read, text
+from tests.recordings import FOLDERS, below, check_summary, largest_difference, read, text
 
-PROGRAMS = {"blizzard_vrnn_gmm": VRNN_GMM}
-WIDTH_KEYS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim")
+NETS = {
+    "rnn_gauss": rnn_gauss.RNN_Gauss,
+    "rnn_gmm": rnn_gmm.RNN_GMM,
+    "vrnn_gauss": vrnn_gauss.VRNN_Gauss,
+    "vrnn_gmm": vrnn_gmm.VRNN_GMM,
+}
+SCRIPTS = (rnn_gauss, rnn_gmm, vrnn_gauss, vrnn_gmm)
+PROGRAMS = {
+    f"{dataset}_{script.__name__.removeprefix('models.')}": script
+    for dataset in ("blizzard", "iamondb")
+    for script in SCRIPTS
+}
 
 pytestmark = pytest.mark.full
 
@@ -39,9 +49,10 @@ KINDS = ("small", "strong", "clipped")
 # Largest difference allowed, relative to the largest entry of the recorded
 # array.  The float32 figures are twice those of the recordings' own table of
 # float32 against float64, since two programs in single precision may each be
-# as far from the truth as that.  What is missing there says nothing in single
-# precision: in small runs many gradients are rounding noise, which Adam turns
-# into steps of full length.
+# as far from the truth as that (state and channel are not in that table and were
+# taken from the recordings in the same way).  What is missing here says nothing
+# in single precision: in small runs many gradients are rounding noise, which
+# Adam turns into steps of full length.
 FLOAT64 = dict.fromkeys(
     ("cost", "kl", "forward", "grad", "grad_norm", "param", "state", "bound", "channel"), 1e-9
 )
@@ -62,13 +73,24 @@ TOLERANCES = {
         "grad": 2 * 2.3e-6,
         "grad_norm": 2 * 7e-6,
         "param": 2 * 1.5e-4,
-        "state": 2 * 2e-6,
+        "state": 2 * 8e-6,
         "bound": 2 * 1e-6,
-        "channel": 2 * 1e-6,
+        "channel": 2 * 9.2e-6,
+    },
+    ("float32", "clipped"): {
+        "cost": 2 * 4e-5,
+        "kl": 2 * 4e-5,
+        "forward": 2 * 3.6e-7,
+        "grad": 2 * 2.5e-6,
+        "grad_norm": 2 * 8e-5,
+        "param": 2 * 1e-4,
+        "state": 2 * 2.3e-5,
+        "bound": 2 * 5e-6,
+        "channel": 2 * 3.3e-5,
     },
 }
 INITIAL_WEIGHT = 0.08  # of the scripts: what a bias of nearly zero is added to
-BOUND = ("nll_upper_bound", "recon_term")
+BOUND = ("nll", "nll_upper_bound", "recon_term")
 
 
 class Playback:
@@ -95,6 +117,7 @@ class Run:
     snapshots: dict[int, dict[str, np.ndarray]]
     terms: list[dict[str, float]]
     restarted: dict[int, dict[str, float]]
+    perturbed: dict[int, dict[str, np.ndarray]]
     mainloop: Training
 
 
@@ -102,20 +125,72 @@ def load(label: str, kind: str, floatX: str) -> dict[str, np.ndarray]:
     return read(f"model_{label}_{kind}_{floatX}.npz")
 
 
-def settings(recording: dict[str, np.ndarray], floatX: str, folder) -> Settings:
+def settings(label: str, recording: dict[str, np.ndarray], floatX: str, folder) -> Settings:
     """The recorded settings and exchanged literals, as the port's settings."""
     config = text(recording, "config/names", "config/values")
-    width = dict(zip(recording["constants/from"].tolist(), recording["constants/to"].tolist()))[500]
     numbers = {k: float(v) if k == "lr" else int(v) for k, v in config.items()}
+    dataset = label.split("_")[0]
+    exchanged = dict(zip(recording["constants/from"].tolist(), recording["constants/to"].tolist()))
+    widths = {k: exchanged.get(v, v) for k, v in PROGRAMS[label].WIDTHS[dataset].items()}
     return Settings(
-        **numbers,
-        **dict.fromkeys(WIDTH_KEYS, width),
+        **{**numbers, **widths},
+        dataset=dataset,
         data_path=str(folder),
         save_path=str(folder / "runs"),
         floatX=floatX,
         seed=int(recording["meta/numpy_seed"]),
         quiet=True,
     )
+
+
+class RecordedLines:
+    """Recorded batches of IAM-OnDB in the place of `IAMOnDB`."""
+
+    def __init__(self, name: str, batches: list[tuple[np.ndarray, ...]]) -> None:
+        self.name = name
+        self.batches = batches
+        self.batch_size = batches[0][0].shape[1]
+
+    def num_examples(self) -> int:
+        return len(self.batches) * self.batch_size
+
+    def slices(self, start: int, end: int) -> tuple[np.ndarray, ...]:
+        assert end - start == self.batch_size
+        return self.batches[start // self.batch_size]
+
+    def theano_vars(self, batch_size: int):
+        floatX = pytensor.config.floatX
+        return [
+            pt.tensor("x", dtype=floatX, shape=(None, batch_size, 3)),
+            pt.tensor("mask", dtype=floatX, shape=(None, batch_size)),
+        ]
+
+
+def recorded_lines(recording: dict[str, np.ndarray]) -> program.IAMOnDBData:
+    """Training batches of the first epoch, validation batches of the first pass."""
+    n_train = int(recording["meta/n_updates"]) // int(recording["meta/epoch_seen"])
+    calls = sorted({k.split("/")[2] for k in recording if k.startswith("monitor_call/000/")})
+    places = {
+        "train": [f"update/{n:03d}" for n in range(n_train)],
+        "valid": [f"monitor_call/000/{call}" for call in calls],
+    }
+    parts = [
+        RecordedLines(name, [(recording[f"{at}/x"], recording[f"{at}/mask"]) for at in here])
+        for name, here in places.items()
+    ]
+    return program.IAMOnDBData(*parts, "recorded batches")
+
+
+def make_mainloop(label: str, recording: dict[str, np.ndarray], args: Settings, folder) -> Training:
+    dataset, name = label.split("_", 1)
+    make_net = NETS[name]
+    if dataset == "iamondb":
+        return program.iamondb_mainloop(name, make_net, args, recorded_lines(recording))
+    blizzard_folder(folder, recording)
+    bounds = dict(zip(recording["constants/from"], recording["constants/to"]))
+    rows = RowRanges(bounds[2040064], bounds[112640], bounds[2040064], bounds[2152704])
+    data = program.open_blizzard(args)._replace(rows=rows)
+    return program.blizzard_mainloop(name, make_net, args, data)
 
 
 def blizzard_folder(folder, recording: dict[str, np.ndarray]) -> None:
@@ -143,15 +218,10 @@ class Program:
 @cache
 def compiled(label: str, floatX: str) -> Program:
     """Compile a program with the recorded sizes; all kinds of runs share it."""
-    recording = load(label, "small", floatX)
+    recording = any_kind(label, floatX)
     folder = Path(tempfile.mkdtemp(prefix=f"{label}_{floatX}_"))
-    blizzard_folder(folder, recording)
-    args = settings(recording, floatX, folder)
-    bounds = dict(zip(recording["constants/from"], recording["constants/to"]))
-    rows = RowRanges(bounds[2040064], bounds[112640], bounds[2040064], bounds[2152704])
-    data = program.open_blizzard(args)._replace(rows=rows)
-    name = label.removeprefix("blizzard_")
-    mainloop = program.blizzard_mainloop(name, PROGRAMS[label], args, data)
+    args = settings(label, recording, floatX, folder)
+    mainloop = make_mainloop(label, recording, args, folder)
     inspect = compile_function(
         mainloop.inputs,
         [
@@ -166,11 +236,37 @@ def compiled(label: str, floatX: str) -> Program:
     return Program(label, floatX, mainloop, inspect, initial)
 
 
-CASES = [(label, floatX) for label in PROGRAMS for floatX in ("float64", "float32")]
-RUNS = [(*case, kind) for case in CASES for kind in KINDS]
+RUNS = [
+    (label, floatX, kind)
+    for label in PROGRAMS
+    for floatX in ("float64", "float32")
+    for kind in KINDS
+    if any((folder / f"model_{label}_{kind}_{floatX}.npz").exists() for folder in FOLDERS)
+]
+CASES = sorted({(label, floatX) for label, floatX, _ in RUNS})
 
 
-@pytest.fixture(scope="module", params=RUNS, ids="-".join)
+def marked(cases: list[tuple[str, ...]]) -> list:
+    """CI runs all in float64 and one program in float32; the rest is slow."""
+    return [
+        pytest.param(
+            *[case] if len(case) == 3 else case,
+            marks=[pytest.mark.slow]
+            if case[1] == "float32" and "zard_vrnn_gmm" not in case[0]
+            else [],
+            id="-".join(case),
+        )
+        for case in cases
+    ]
+
+
+def any_kind(label: str, floatX: str) -> dict[str, np.ndarray]:
+    """A recording of the program; sizes and initial parameters are the same in all."""
+    kind = next(k for k in KINDS if (label, floatX, k) in RUNS)
+    return load(label, kind, floatX)
+
+
+@pytest.fixture(scope="module", params=marked(RUNS))
 def run(request) -> Iterator[Run]:
     """Repeat a recorded run."""
     label, floatX, kind = request.param
@@ -179,7 +275,15 @@ def run(request) -> Iterator[Run]:
         mainloop, inspect = compiled(label, floatX).mainloop, compiled(label, floatX).inspect
         reset(mainloop, recording)
         seen = repeat(mainloop, inspect)
-        yield Run(floatX, kind, recording, *seen, restart(mainloop, inspect, recording), mainloop)
+        monitored = mainloop.trainlog
+        restarted = restart(mainloop, inspect, recording)
+        perturbed = {}
+        if (floatX, kind) == ("float64", "small"):
+            reset(mainloop, recording)
+            move_by_one_ulp(mainloop)
+            perturbed = repeat(mainloop, inspect)[2]
+        mainloop.trainlog = monitored
+        yield Run(floatX, kind, recording, *seen, restarted, perturbed, mainloop)
 
 
 def reset(mainloop: Training, recording: dict[str, np.ndarray]) -> None:
@@ -191,6 +295,8 @@ def reset(mainloop: Training, recording: dict[str, np.ndarray]) -> None:
     mainloop.optimizer.lr.set_value(np.asarray(float(config["lr"]), pytensor.config.floatX))
     mainloop.trainlog = type(mainloop.trainlog)()
     mainloop.endloop = 0
+    if "update/000/eps" not in recording:
+        return
     n_updates = int(recording["meta/n_updates"])
     mainloop.data.noise = Playback([recording[f"update/{n:03d}/eps"] for n in range(n_updates)])
     calls = sorted(k for k in recording if k.startswith("monitor_call/") and k.endswith("/eps"))
@@ -199,6 +305,14 @@ def reset(mainloop: Training, recording: dict[str, np.ndarray]) -> None:
         if isinstance(extension, Monitoring):
             for data in extension.data:
                 data.noise = noise
+
+
+def move_by_one_ulp(mainloop: Training) -> None:
+    """Change every initial weight by one unit in the last place, up or down."""
+    rng = np.random.default_rng(0)
+    for p in mainloop.model.params.values():
+        value = np.asarray(p.get_value())
+        p.set_value(np.nextafter(value, rng.choice([-np.inf, np.inf], size=value.shape)))
 
 
 def repeat(mainloop: Training, inspect):
@@ -263,9 +377,9 @@ def restart(mainloop, inspect, recording) -> dict[int, dict[str, float]]:
         for variable in mainloop.model.updates:
             value = np.asarray(before[f"{variable.name}_before"], pytensor.config.floatX)
             variable.set_value(value)
-        x, eps = before["x"], before["eps"]
-        values = [np.asarray(value) for value in inspect(x, eps)]
-        restarted[n] = scalars(mainloop, values, x.shape[1])
+        batch = [before[v.name] for v in mainloop.inputs]
+        values = [np.asarray(value) for value in inspect(*batch)]
+        restarted[n] = scalars(mainloop, values, batch[0].shape[1])
     return restarted
 
 
@@ -274,18 +388,22 @@ def assert_close(ours, theirs, rtol: float, what: str) -> None:
     assert difference <= rtol, f"{what}: {difference:.2e} > {rtol:.1e}"
 
 
-@pytest.mark.parametrize(("label", "floatX"), CASES)
+@pytest.mark.parametrize(("label", "floatX"), marked(CASES))
 def test_initial_parameters_of_the_seed(label, floatX):
     """The seed alone gives the original's parameters; SVD may turn signs of U's columns."""
     with pytensor.config.change_flags(floatX=floatX):
         initial = compiled(label, floatX).initial
-    recording = load(label, "small", floatX)
+    recording = any_kind(label, floatX)
     assert list(initial) == recording["param_names"].tolist()
-    for name, value in below(recording, "param/000").items():
+    recorded = below(recording, "init") or below(recording, "param/000")
+    assert set(recorded) == set(initial)
+    for name, value in recorded.items():
         ours = initial[name]
         if name.startswith("U_"):
             ours = ours * np.sign(np.sum(ours * value, axis=0))
-        np.testing.assert_allclose(ours, value, rtol=0, atol=1e-13 if floatX == "float64" else 1e-7)
+        # Another LAPACK's SVD agrees to its rounding; draws are the same.
+        atol = {"float64": 1e-12 if name.startswith("U_") else 0, "float32": 1e-7}[floatX]
+        np.testing.assert_allclose(ours, value, rtol=0, atol=atol)
 
 
 def test_batches(run):
@@ -297,6 +415,8 @@ def test_batches(run):
 
 
 def test_carried_state(run):
+    if not run.mainloop.model.updates:
+        pytest.skip("nothing is carried over on IAM-OnDB")
     rtol = tolerance(run, "state")
     for n, before in run.before.items():
         recorded = below(run.recording, f"update/{n:03d}")
@@ -308,12 +428,15 @@ def test_costs(run):
     rtol = tolerance(run, "cost")
     for n, terms in enumerate(run.terms):
         recorded = below(run.recording, f"update/{n:03d}")
-        assert_close(terms["nll_upper_bound"], recorded["cost"], rtol, f"cost {n}")
-        assert_close(terms["recon_term"], recorded["recon_term"], rtol, f"recon_term {n}")
+        assert_close(terms[run.mainloop.cost.name], recorded["cost"], rtol, f"cost {n}")
+        if "recon_term" in recorded:
+            assert_close(terms["recon_term"], recorded["recon_term"], rtol, f"recon_term {n}")
 
 
 def test_kl_terms(run):
     """In small runs a difference of nearly equal numbers of size 1: held to that size."""
+    if "update/000/kl_term" not in run.recording:
+        pytest.skip("no latent variable")
     rtol = tolerance(run, "kl")
     for n, terms in enumerate(run.terms):
         recorded = float(run.recording[f"update/{n:03d}/kl_term"])
@@ -339,7 +462,7 @@ def test_restarted(run):
     for n, terms in run.restarted.items():
         recorded = below(run.recording, f"update/{n:03d}")
         assert_close(
-            terms["nll_upper_bound"], recorded["cost"], tolerance(run, "cost"), f"cost {n}"
+            terms[run.mainloop.cost.name], recorded["cost"], tolerance(run, "cost"), f"cost {n}"
         )
         assert_close(
             terms["grad_norm"], recorded["grad_norm"], tolerance(run, "grad_norm"), f"norm {n}"
@@ -351,9 +474,10 @@ def test_outputs_of_the_first_update(run):
     rtol = tolerance(run, "forward")
     recorded = below(run.recording, "forward/000")
     for name, value in recorded.items():
-        ours = run.first["forward"][name].reshape(value.shape)
+        ours = run.first["forward"][name]
+        ours = ours[: len(run.recording["update/000/x"])].reshape(value.shape)  # without padding
         assert_close(ours, value, rtol, name)
-    assert {"s", "phi_mu", "prior_sig", "x_1", "theta_mu", "z_last"} <= set(recorded)
+    assert {"s", "x_1", "theta_mu", "theta_sig"} <= set(recorded)
 
 
 @pytest.mark.parametrize("which", ["grad_raw", "grad_clipped"])
@@ -371,18 +495,23 @@ def test_gradients_of_the_first_update(run, which):
 
 @pytest.mark.parametrize("family", ["param", "adam_m", "adam_v"])
 def test_parameters_and_moments(run, family):
-    rtol = tolerance(run, "param")
+    tolerance(run, "param")
     names = run.mainloop.model.params
+    keys = {name: name if family == "param" else f"{family}/{name}" for name in names}
     compared = 0
     last = below(run.recording, f"{family}/{run.recording['meta/snapshots'][0]:03d}")
     largest = max(np.abs(value).max() for value in last.values())
     # In small runs Adam makes steps of lr * 1e-17 / eps out of the rounding of gradients
     # that are differences of nearly equal numbers.  There all is held to the size of
-    # weights and of the largest moment; in the other runs each array to its own size.
+    # weights and of the largest moment, and to no more than what one unit in the last
+    # place of the initial weights makes; in the other runs each array to its own size.
     least = {"param": INITIAL_WEIGHT}.get(family, largest) if run.kind == "small" else 0.0
     for n in run.recording["meta/snapshots"]:
         ours = run.snapshots[min(n, len(run.snapshots))]
-        mine = {name: ours[name if family == "param" else f"{family}/{name}"] for name in names}
+        mine = {name: ours[key] for name, key in keys.items()}
+        moved = run.perturbed.get(min(n, len(run.snapshots)), ours)
+        conditioning = max(np.abs(moved[key] - ours[key]).max() for key in keys.values())
+        rtol = max(tolerance(run, "param"), conditioning / least if least else 0.0)
         recorded = below(run.recording, f"{family}/{n:03d}")
         for name, value in recorded.items():
             scale = max(np.abs(value).max(), least)
@@ -412,8 +541,8 @@ def test_monitored_channels(run):
         difference = np.abs(ours - recorded).max() / scale
         assert difference <= tolerance(run, quantity), f"{name}: {difference:.1e}"
         compared += 1
-    assert compared >= 5
-    assert len(log.monitor["valid_kl_term"]) == len(run.recording["monitor/passes_at"])
+    assert compared >= 2
+    assert len(log.monitor[f"valid_{channels[0]}"]) == len(run.recording["monitor/passes_at"])
 
 
 def test_end_of_the_run(run):

@@ -62,7 +62,7 @@ class Training:
     outputs : tensor or list of tensors
         Scalars that every update returns, logged as ``this_batch_<name>``.
     debug_print : int or bool
-        Print the compiled graph.
+        Print the graph of outputs and updates, as it is before compilation.
     trainlog : TrainLog, optional
         Log to continue; default is a new one.
     extension : list of Extension
@@ -137,7 +137,7 @@ class Training:
             self.cost_fn = self.build_training_graph()
         logger.info("Elapsed compilation time: %f", time.perf_counter() - t0)
         if debug_print:
-            pytensor.printing.debugprint(self.cost_fn)
+            pytensor.printing.debugprint([*self.outputs, *self.updates.values()])
 
     def build_training_graph(self) -> Any:
         """Derive gradients and updates, let the extensions change them, compile.

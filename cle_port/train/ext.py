@@ -224,6 +224,7 @@ class Monitoring(Extension):
             for i, channel in enumerate(self.ddout):
                 mean = record[:, i].mean()
                 self._log_channel(f"{data.name}_{channel.name}", mean, means)
+                self._check_mean(f"{data.name}_{channel.name}", mean)
                 if self.obj_monitor_fn is not None and i < len(self.obj_monitor_ch):
                     objective = self.obj_monitor_fn(mean)
                     self._log_channel(f"{data.name}_{self.obj_monitor_ch[i]}", objective, means)
@@ -234,6 +235,8 @@ class Monitoring(Extension):
     def _log_channel(self, name: str, mean: Any, means: dict[str, float]) -> None:
         logger.info(" %s: %f", name, mean)
         means[name] = float(mean)
+
+    def _check_mean(self, name: str, mean: Any) -> None:
         if math.isnan(mean) or mean > self.explosion_limit:
             raise UserError(
                 f"{name} is {mean:g}: training has diverged; start again from an earlier "
@@ -315,6 +318,8 @@ class EarlyStopping(Extension):
     ------
     UserError
         If the folder cannot be created.
+    ValueError
+        From `exe`, if there is no such channel.
 
     Notes
     -----
@@ -342,9 +347,13 @@ class EarlyStopping(Extension):
     def exe(self, mainloop: Training) -> None:
         """Write the checkpoint if the channel's last value is the best so far."""
         log = mainloop.trainlog
-        due = log.batch_seen % self.freq == 0 or mainloop.endloop
-        if log.batch_seen == 0 or not due or not log.monitor[self.channel]:
+        # After a signal nothing is monitored: the last value is that of older parameters.
+        at_end = mainloop.endloop and not mainloop.interrupted
+        due = log.batch_seen % self.freq == 0 or at_end
+        if log.batch_seen == 0 or not due:
             return
+        if self.channel not in log.monitor:
+            raise ValueError(f"no channel {self.channel!r}; there are: {', '.join(log.monitor)}")
         value = log.monitor[self.channel][-1]
         if not (value < self.best if self.minimize else value > self.best):
             return

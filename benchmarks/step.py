@@ -1,0 +1,286 @@
+"""Seconds per update, compile time and memory of VRNN-GMM at named settings.
+
+Every figure comes from a process of its own that builds the program as
+``models/vrnn_gmm.py`` does and feeds it synthetic rows.  A round runs each
+setting on each backend once, so that a change of the machine's load falls on
+all of them; the first round starts with empty caches.
+
+Examples
+--------
+::
+
+    python benchmarks/step.py
+    python benchmarks/step.py --settings demo A-small --backend jax c --updates 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from cle_port.backend import BACKENDS, choose
+from cle_port.errors import UserError
+from models.settings import CONFIG_FOLDER, Settings, read_config
+
+WIDTHS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim")
+SMALL = {"x_dim": 200, "z_dim": 64, "rnn_dim": 256, "num_k": 10} | dict.fromkeys(WIDTHS, 150)
+MID = {"x_dim": 200, "z_dim": 200, "rnn_dim": 512, "num_k": 20} | dict.fromkeys(WIDTHS, 500)
+NAMED: dict[str, dict[str, Any]] = {
+    "demo": read_config(CONFIG_FOLDER / "blizzard_demo.txt"),
+    "A-small": {**SMALL, "batch_size": 16, "m_batch_size": 16},
+    "A-mid": {**MID, "batch_size": 16, "m_batch_size": 16},
+}
+N_STEP = 40  # frames in a row: 1600 samples in the demo, 8000 otherwise
+N_BATCH = 4  # batches that the synthetic data holds; they are fed again and again
+WARM_UP = 2  # updates that are not timed
+COLUMNS = (
+    ("s/update", "update", ".4f"),
+    ("range", "range", ""),
+    ("compile cold", "compile_cold", ".1f"),
+    ("warm", "compile_warm", ".1f"),
+    ("1st update cold", "first_cold", ".1f"),
+    ("warm", "first_warm", ".1f"),
+    ("peak MB", "peak", ".0f"),
+)
+
+
+def main() -> int:
+    """Run the benchmark from the command line; returns the exit status."""
+    args = _parser().parse_args()
+    if args.child:
+        print(json.dumps(measure(Settings(**json.loads(args.child)), args.updates)))
+        return 0
+    try:
+        backends = [choose(backend).backend for backend in args.backend]
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    cases = list(itertools.product(args.settings, dict.fromkeys(backends)))
+    with tempfile.TemporaryDirectory(prefix="cle_port_benchmark_") as folder:
+        rounds = run_rounds(cases, args.updates, 1 + args.repeats, args.floatX, Path(folder))
+    print(describe_machine())
+    print(
+        f"{args.floatX}, {args.repeats} warm rounds of {args.updates} updates; times in seconds\n"
+    )
+    print(table({case: summarise(measured) for case, measured in rounds.items()}))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, _, rest = (__doc__ or "").partition("Examples\n")
+    parser = argparse.ArgumentParser(
+        description=summary,
+        epilog=rest.split("::", 1)[-1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--settings", nargs="+", choices=NAMED, default=["demo", "A-small"], help="which sizes"
+    )
+    parser.add_argument(
+        "--backend", nargs="+", choices=BACKENDS, default=["auto"], help="which compilers"
+    )
+    parser.add_argument("--floatX", choices=("float32", "float64"), default="float32")
+    parser.add_argument(
+        "--updates", type=_positive, default=20, metavar="N", help="timed updates in each round"
+    )
+    parser.add_argument(
+        "--repeats", type=_positive, default=2, metavar="N", help="rounds with warm caches"
+    )
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def run_rounds(
+    cases: Sequence[tuple[str, str]], updates: int, n_rounds: int, floatX: str, folder: Path
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Measure each case once a round, with caches of its own that start empty.
+
+    Parameters
+    ----------
+    cases : list of (setting, backend)
+    updates : int
+        Timed updates a round.
+    n_rounds : int
+        The first one is the cold one.
+    floatX : str
+    folder : pathlib.Path
+        Holds data and caches.
+
+    Returns
+    -------
+    dict of (setting, backend) to list of dict
+        What `measure` returns, by round.
+    """
+    measured: dict[tuple[str, str], list[dict[str, Any]]] = {case: [] for case in cases}
+    for n, (name, backend) in itertools.product(range(n_rounds), cases):
+        print(f"round {n} of {n_rounds - 1}: {name} on {backend}", file=sys.stderr, flush=True)
+        home = folder / f"{name}_{backend}"
+        settings = Settings(
+            **NAMED[name],
+            data_path=str(home / "data"),
+            save_path=str(home / "runs"),
+            backend=backend,
+            floatX=floatX,
+            quiet=True,
+        )
+        if n == 0:
+            write_data(home / "data", settings)
+        command = [sys.executable, __file__, "--updates", str(updates), "--child"]
+        started = time.time()
+        done = subprocess.run(
+            [*command, json.dumps(settings.as_dict())],
+            env=_environment(home),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            raise SystemExit(f"{name} on {backend} failed with status {done.returncode}")
+        result = json.loads(done.stdout.splitlines()[-1])
+        result["first"] = result.pop("first_update_at") - started
+        measured[name, backend].append(result)
+    return measured
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """The environment with both compilers' caches in ``home``."""
+    flags = [f for f in os.environ.get("PYTENSOR_FLAGS", "").split(",") if "compiledir" not in f]
+    environment = {
+        **os.environ,
+        "CLE_PORT_CACHE": str(home / "cache"),
+        "PYTENSOR_FLAGS": ",".join([*filter(None, flags), f"base_compiledir={home / 'pytensor'}"]),
+    }
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    return environment
+
+
+def write_data(folder: Path, settings: Settings) -> None:
+    """Write rows of noise and their statistics as the program reads them."""
+    import numpy as np
+
+    from datasets.blizzard import save_statistics
+    from datasets.hdf5_rows import RowWriter
+    from models.program import FILE_NAME
+
+    n_rows = N_BATCH * settings.batch_size + settings.m_batch_size
+    shape = (n_rows, N_STEP * settings.x_dim)
+    rows = np.random.default_rng(0).normal(0.0, 1000.0, shape).astype(np.int16)
+    folder.mkdir(parents=True)
+    with RowWriter(folder / f"{FILE_NAME}.h5", shape[1]) as writer:
+        writer.append(rows)
+        writer.finish()
+        writer.commit()
+    save_statistics(folder, FILE_NAME, rows.mean(), rows.std())
+
+
+def measure(settings: Settings, updates: int) -> dict[str, Any]:
+    """Build the program, run it up to its first update, then time updates.
+
+    Parameters
+    ----------
+    settings : Settings
+    updates : int
+        Number of timed updates, after `WARM_UP` more.
+
+    Returns
+    -------
+    dict
+        ``compile``: seconds for building and compiling both graphs, first calls
+        included (JAX compiles then); ``first_update_at``: clock when the first
+        update was done, after the first monitoring pass and checkpoint as in
+        the program; ``updates``: seconds of each timed update, until its cost
+        is there as a number; ``peak``: greatest resident memory in MB.
+    """
+    from models import program
+    from models.vrnn_gmm import VRNN_GMM
+
+    program.set_up(settings)
+    t0 = time.perf_counter()
+    mainloop = program.make_mainloop("vrnn_gmm", VRNN_GMM, settings)
+    batches = itertools.chain.from_iterable(itertools.repeat(mainloop.data))
+    mainloop.run_extension("ext_monitor")
+    mainloop.run_extension("ext_save")
+    mainloop.update(next(batches))
+    first_update_at = time.time()
+    first_calls = time.perf_counter() - t0
+    for batch in itertools.islice(batches, WARM_UP + updates):
+        mainloop.update(batch)
+    seconds = mainloop.trainlog.monitor["time"][1 + WARM_UP :]
+    scale = 1024 if sys.platform != "darwin" else 1024**2  # the unit of ru_maxrss differs
+    return {
+        "compile": first_calls,
+        "first_update_at": first_update_at,
+        "updates": seconds,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale,
+    }
+
+
+def summarise(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Medians over the warm rounds, the cold round beside them."""
+    cold, *warm = rounds
+    medians = [statistics.median(r["updates"]) for r in warm]
+    return {
+        "update": statistics.median(itertools.chain.from_iterable(r["updates"] for r in warm)),
+        "range": f"{min(medians):.4f}-{max(medians):.4f}",
+        "compile_cold": cold["compile"],
+        "compile_warm": statistics.median(r["compile"] for r in warm),
+        "first_cold": cold["first"],
+        "first_warm": statistics.median(r["first"] for r in warm),
+        "peak": max(r["peak"] for r in rounds),
+    }
+
+
+def table(results: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """Lay out the results, one line a case."""
+    lines = [["setting", "backend", *(title for title, _, _ in COLUMNS)]]
+    for case, result in results.items():
+        lines.append([*case, *(format(result[key], form) for _, key, form in COLUMNS)])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines)
+
+
+def describe_machine() -> str:
+    """Processor, cores, memory, load, and versions of what computes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    versions = []
+    for package in ("pytensor", "jax", "numba", "numpy"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}; "
+        f"Python {platform.python_version()}, {', '.join(versions)}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

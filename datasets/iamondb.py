@@ -1,0 +1,307 @@
+"""IAM-OnDB as batches of pen movements, and the command that builds its file.
+
+``python -m datasets.iamondb build SOURCE OUT`` makes the HDF5 file from the
+database's own layout; ``--help`` says more.
+
+Counterpart: ``datasets/iamondb.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # started as a file: an installed `datasets` must not win
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from numpy.typing import ArrayLike, NDArray
+from pytensor.tensor.variable import TensorVariable
+
+from cle_port.data import TemporalSeries
+from cle_port.data.prep import SequentialPrepMixin
+from cle_port.errors import UserError
+from datasets.build_iamondb import fetch_iamondb
+from datasets.iamondb_hdf5 import SPLITS
+from datasets.iamondb_utils import N_LABELS, one_hot
+
+PREPS = ("none", "normalize", "standardize")
+X_DIM = 3  # pen, dx, dy
+
+
+class IAMOnDB(TemporalSeries, SequentialPrepMixin):
+    """Batches of handwritten lines: at each time step the pen bit and two numbers.
+
+    Parameters
+    ----------
+    prep : {'none', 'normalize', 'standardize'}
+        What a sequence holds after the pen bit.  ``'normalize'``, which the
+        programs use: offset to the next point, less `X_mean`, divided by
+        `X_std`.  ``'none'``: coordinates of the point.  ``'standardize'``:
+        pen bit and coordinates mapped to 0 to 1 and rounded down.
+    cond : bool
+        Batches come with the transcripts.
+    X_mean, X_std : scalar, optional
+        Statistics of the offsets; computed from this data set unless both are
+        given, see Notes.
+    bias : object, optional
+        As in the original without effect.
+    original_masks : bool
+        Give the mask the shape (batch, time) where all lines of the data set
+        have one length, as the original does, whose programs then fail.
+    name : {'train', 'valid'}
+        Which data set, and its name in the log.
+    path : str or path-like
+        Folder with ``iamondb.h5``, or with the original's caches
+        (``train_npy_x.npy`` and so on), or with the database's own layout, of
+        which ``iamondb.h5`` is made there.
+    multi_process : int
+        See `cle_port.data.Data`.
+
+    Attributes
+    ----------
+    data : list of one ndarray of object
+        Sequences, each (length, 3): float32 of ``'normalize'``, else int64.
+    labels : list of one ndarray of object
+        One-hot transcripts, each (characters, 57), int16.
+    texts : list of str
+        Transcripts.
+    X_mean, X_std : scalar
+        Statistics of the offsets, also where `prep` does not use them.
+    X_max, X_min : int
+        Range that ``'standardize'`` maps, pen bits included.
+
+    Raises
+    ------
+    UserError
+        If the data is missing or unusable, `name` or `prep` is none of the
+        above, or the statistics are no finite number and a positive one.
+
+    Notes
+    -----
+    Counterpart: ``datasets/iamondb.py``, ``IAMOnDB``.  As there, one mean and
+    one deviation serve dx and dy; the sums over both are divided by the number
+    of points and rounded down, so `X_mean` is a whole number and `X_std` the
+    root of one.  Normalised offsets are rounded to float32, also under
+    ``floatX=float64``.  The pen bit of step t belongs to the point that the
+    offset leads to.
+
+    Differences: there, batches and masks are object arrays, here they have
+    dtype ``floatX``, with the same numbers; the mask is (time, batch) also if
+    all lines have one length, unless `original_masks`; any other `name` fails
+    there with ``UnboundLocalError``.
+    """
+
+    data: list[NDArray]
+
+    def __init__(
+        self,
+        prep: str = "none",
+        cond: bool = False,
+        X_mean: ArrayLike | None = None,
+        X_std: ArrayLike | None = None,
+        bias: Any = None,
+        original_masks: bool = False,
+        name: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        multi_process: int = 0,
+    ) -> None:
+        if prep not in PREPS:
+            raise UserError(f"prep must be one of {', '.join(PREPS)}, not {prep!r}")
+        if name not in SPLITS:
+            raise UserError(f"name must be 'train' or 'valid', not {name!r}")
+        self.prep = prep
+        self.cond = cond
+        self.X_mean: Any = X_mean
+        self.X_std: Any = X_std
+        self.bias = bias
+        self.original_masks = original_masks
+        self._split = name
+        super().__init__(name=name, path=path, multi_process=multi_process)
+
+    def load(self, data_path: str | os.PathLike[str] | None) -> list[NDArray]:
+        """Read and prepare the lines; see the class."""
+        if data_path is None:
+            raise UserError("IAMOnDB needs path, the folder with the data")
+        lines = fetch_iamondb(data_path, self._split)
+        self.texts = [line.text for line in lines]
+        raw_X = [line.points for line in lines]
+        if self.X_mean is not None and self.X_std is not None:
+            self._check_statistics("the given")
+        offsets = [points[1:, 1:] - points[:-1, 1:] for points in raw_X]
+        with np.errstate(all="ignore"):  # statistics that are not usable are refused below
+            normalized, self.X_mean, self.X_std = self.global_normalize(
+                offsets, self.X_mean, self.X_std
+            )
+        X: Sequence[NDArray] | NDArray = raw_X
+        if self.prep == "normalize":
+            self._check_statistics(f"of {data_path} the computed")
+            X = [
+                np.concatenate([points[1:, :1], steps], axis=1).astype(np.float32)
+                for points, steps in zip(raw_X, normalized)
+            ]
+        elif self.prep == "standardize":
+            X, self.X_max, self.X_min = self.standardize(raw_X)
+        return [_object_array(X)]
+
+    def _check_statistics(self, origin: str) -> None:
+        pair = (self.X_mean, self.X_std)
+        if all(np.size(value) == 1 and np.asarray(value).dtype.kind in "iuf" for value in pair):
+            mean, std = (float(np.asarray(value).reshape(())) for value in pair)
+            if np.isfinite(mean) and np.isfinite(std) and std > 0:
+                return
+        shown = " and ".join(" ".join(repr(value).split())[:60] for value in pair)
+        raise UserError(
+            f"{origin} X_mean and X_std are {shown}, but must be a finite number and a positive "
+            "one; give others, or use more and other handwriting"
+        )
+
+    @property
+    def labels(self) -> list[NDArray]:
+        """One-hot transcripts: a list of one object array of (characters, 57), int16."""
+        return [_object_array([one_hot(text) for text in self.texts])]
+
+    def theano_vars(self, batch_size: int | None = None) -> list[TensorVariable]:
+        """Return the symbolic inputs that a batch is fed to.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            Makes the number of lines known to the compiler.
+
+        Returns
+        -------
+        list of TensorVariable
+            ``x`` of static shape (None, `batch_size`, 3) and ``mask`` of (None,
+            `batch_size`); if `cond` is set also those of `theano_test_vars`.
+            All of dtype ``floatX``.
+
+        Notes
+        -----
+        Counterpart: ``IAMOnDB.theano_vars``, always float32, no shape known.
+        """
+        variables = [_input("x", None, batch_size, X_DIM), _input("mask", None, batch_size)]
+        return variables + (self.theano_test_vars(batch_size) if self.cond else [])
+
+    def theano_test_vars(self, batch_size: int | None = None) -> list[TensorVariable]:
+        """Return ``y`` (None, `batch_size`, 57) and ``label_mask`` (None, `batch_size`), floatX."""
+        return [_input("y", None, batch_size, N_LABELS), _input("label_mask", None, batch_size)]
+
+    def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
+        """Return lines ``start`` to ``end`` as one batch.
+
+        Parameters
+        ----------
+        start, end : int
+            Range of lines.
+
+        Returns
+        -------
+        x : ndarray, shape (time, batch, 3), floatX
+            Filled up with zeros to the longest line.
+        mask : ndarray, shape (time, batch), floatX
+            1 within the line, 0 behind its end.
+        y : ndarray, shape (characters, batch, 57), floatX
+            One-hot transcripts, filled up likewise; only if `cond` is set.
+        label_mask : ndarray, shape (characters, batch), floatX
+            Likewise.
+
+        Raises
+        ------
+        ValueError
+            If there are no lines in that range.
+        """
+        lines = self.data[0][start:end]
+        if len(lines) == 0:
+            raise ValueError(f"no lines {start} to {end} among {self.num_examples()}")
+        batch: tuple[NDArray, ...] = self._pad(
+            lines, self._has_one_length([len(x) for x in self.data[0]])
+        )
+        if self.cond:
+            texts = _object_array([one_hot(text) for text in self.texts[start:end]])
+            batch += self._pad(texts, self._has_one_length([len(text) for text in self.texts]))
+        return batch
+
+    def _pad(self, sequences: NDArray, transpose_mask: bool) -> tuple[NDArray, NDArray]:
+        floatX = pytensor.config.floatX
+        padded, mask = self.create_mask_and_zero_pad(sequences)
+        if transpose_mask:
+            mask = mask.T
+        return padded.astype(floatX), np.ascontiguousarray(mask, dtype=floatX)
+
+    def _has_one_length(self, lengths: Sequence[int]) -> bool:
+        # NumPy made one array of such sequences, whose first two axes the original exchanged.
+        return self.original_masks and len(set(lengths)) == 1
+
+    def generate_index(self, X: Sequence[NDArray]) -> NDArray[np.int64]:
+        """Numbers of the time steps of the longest sequence, shape (time,)."""
+        return np.arange(max(len(x) for x in X))
+
+
+def _input(name: str, *shape: int | None) -> TensorVariable:
+    return pt.tensor(name, dtype=pytensor.config.floatX, shape=shape)
+
+
+def _object_array(sequences: Sequence[NDArray] | NDArray) -> NDArray:
+    array = np.empty(len(sequences), dtype=object)
+    for index, sequence in enumerate(sequences):
+        array[index] = sequence
+    return array
+
+
+def open_iamondb(
+    folder: str | os.PathLike[str], batch_size: int | None = None, cond: bool = False
+) -> tuple[IAMOnDB, IAMOnDB]:
+    """Open training and validation lines as the training programs use them.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        See `IAMOnDB`.
+    batch_size : int, optional
+        Make sure that both have lines for a batch of this size.
+    cond : bool
+        Batches come with the transcripts.
+
+    Returns
+    -------
+    train, valid : IAMOnDB
+        Offsets, both normalised with the statistics of the training lines.
+
+    Raises
+    ------
+    UserError
+        If the data is missing, unusable, or too small.
+
+    Notes
+    -----
+    Counterpart: the beginning of ``main`` in ``models/iamondb/*.py``.
+    """
+    train = IAMOnDB(name="train", prep="normalize", cond=cond, path=folder)
+    valid = IAMOnDB(
+        name="valid",
+        prep="normalize",
+        cond=cond,
+        path=folder,
+        X_mean=train.X_mean,
+        X_std=train.X_std,
+    )
+    if batch_size is not None:
+        smaller = min(train.num_examples(), valid.num_examples())
+        if not 1 <= batch_size <= smaller:
+            raise UserError(
+                f"batch_size is {batch_size}, but {folder} has {train.num_examples()} lines for "
+                f"training and {valid.num_examples()} for validation; use 1 to {smaller}"
+            )
+    return train, valid
+
+
+if __name__ == "__main__":
+    from datasets.build_iamondb import main
+
+    sys.exit(main())

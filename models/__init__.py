@@ -1,0 +1,1 @@
+"""The programs: one model of the paper each."""

@@ -1,0 +1,170 @@
+"""Checkpoints: what is written is read back, whole or not at all."""
+
+import json
+import os
+import pickle
+import stat
+
+import numpy as np
+import pytest
+
+from cle_port import checkpoint
+from cle_port.errors import UserError
+
+ARRAYS = {
+    "W_x_t__x_1": np.arange(6.0).reshape(2, 3),
+    "adam_m/W_x_t__x_1": np.full((2, 3), 1e-30, dtype=np.float32),
+    "state/step_count": np.array(7),
+    "log/valid_nll": np.zeros(0),
+}
+META = {"program": "m", "settings": {"lr": 3e-4, "seed": None}, "noise": {"state": 2**100}}
+
+
+def assert_same(arrays):
+    assert list(arrays) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "m.npz"
+    checkpoint.save(path, ARRAYS, META)
+    arrays, meta = checkpoint.load(str(path))
+    assert_same(arrays)
+    assert meta == {"format_version": 1, **META}
+    assert os.listdir(tmp_path) == ["m.npz"]
+
+
+def test_any_numpy_reads_it_without_pickles(tmp_path):
+    checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
+        assert set(file.files) == {*ARRAYS, "meta"}
+        assert json.loads(str(file["meta"]))["program"] == "m"
+
+
+def test_name_without_an_ending_is_kept(tmp_path):
+    checkpoint.save(tmp_path / "m", ARRAYS, META)
+    assert os.listdir(tmp_path) == ["m"]
+
+
+class Interrupted(BaseException):
+    """Like KeyboardInterrupt, not an Exception."""
+
+
+def fail(error):
+    def failing(*args, **kwargs):
+        raise error
+
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("np.savez", OSError(28, "No space left on device")),
+        ("os.fsync", OSError(5, "Input/output error")),
+        ("os.replace", Interrupted()),
+    ],
+)
+def test_the_old_file_stays_whole(function, error, tmp_path, monkeypatch):
+    """Wherever writing fails, and nothing else is left behind."""
+    path = tmp_path / "m.npz"
+    checkpoint.save(path, ARRAYS, META)
+    before = path.read_bytes()
+    monkeypatch.setattr(f"cle_port.checkpoint.{function}", fail(error))
+    with pytest.raises(type(error)):
+        checkpoint.save(path, {"W": np.zeros(1000)}, META)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["m.npz"]
+
+
+def test_half_a_write_leaves_nothing(tmp_path):
+    """An array that cannot be written comes after some that can."""
+    arrays = {**ARRAYS, "objects": np.array([{}], dtype=object)}
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        checkpoint.save(tmp_path / "m.npz", arrays, META)
+    assert os.listdir(tmp_path) == []
+
+
+def test_meta_that_JSON_cannot_hold(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        checkpoint.save(tmp_path / "m.npz", ARRAYS, {"rng": object()})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_file_mode_honours_umask(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "m.npz").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "folder"])
+def test_no_file(there, tmp_path):
+    if there:
+        (tmp_path / "m.npz").mkdir()
+    with pytest.raises(UserError, match=r"^there is no checkpoint .*m\.npz$"):
+        checkpoint.load(tmp_path / "m.npz")
+
+
+def write_npy(path):
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+FOREIGN = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("lr 0.0003\n"),
+    "pickle": lambda path: path.write_bytes(pickle.dumps({"W": [1, 2]})),
+    "npy": write_npy,
+    "no meta": lambda path: np.savez(path, W=np.zeros(3)),
+    "meta is a number": lambda path: np.savez(path, meta=np.array(3)),
+    "meta is a list": lambda path: np.savez(path, meta=np.array('["format_version"]')),
+    "meta is no JSON": lambda path: np.savez(path, meta=np.array("format_version: 1")),
+    "no version": lambda path: np.savez(path, meta=np.array("{}")),
+    "objects": lambda path: np.savez(path, meta=np.array([{}])),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_files(kind, tmp_path):
+    path = tmp_path / "m.npz"
+    FOREIGN[kind](path)
+    with pytest.raises(
+        UserError, match=r"m\.npz is not a whole checkpoint .*; use another one$"
+    ) as e:
+        checkpoint.load(path)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_files(save, tmp_path):
+    """Bytes changed, or all from there on missing: an error, or no harm done."""
+    path = tmp_path / "m.npz"
+    save(path, **{"W": np.arange(4.0), "meta": np.array('{"format_version": 1}')})
+    whole = path.read_bytes()
+    refused = 0
+    places = range(0, len(whole), 3)
+    for i in places:
+        changed = whole[:i] + bytes([whole[i] ^ 0x81]) + whole[i + 1 :]
+        for damaged in (changed, whole[:i]):
+            path.write_bytes(damaged)
+            try:
+                arrays, _ = checkpoint.load(path)
+            except UserError:
+                refused += 1
+            else:
+                assert damaged is changed  # a date or the like
+                np.testing.assert_array_equal(arrays["W"], np.arange(4.0))
+    assert refused > 1.5 * len(places)
+
+
+def test_newer_format(tmp_path):
+    np.savez(tmp_path / "m.npz", meta=np.array('{"format_version": 2}'))
+    with pytest.raises(UserError, match=r"has checkpoint format 2, .* up to 1; use the newer"):
+        checkpoint.load(tmp_path / "m.npz")
