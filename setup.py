@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 EXTRAS = {
     "jax": ["jax>=0.7"],  # compiles these graphs in seconds where numba takes many minutes
     "audio": ["soundfile>=0.12"],  # reads wav, flac, ogg and mp3 for the build command
-    "test": ["pytest>=8"],
+    "test": ["pytest>=8", "setuptools>=68"],
     "lint": ["mypy>=1.15", "ruff>=0.11"],
 }
 

@@ -2,7 +2,7 @@
 
 PyTensor can hand the same graph to JAX, to a C compiler or to numba.  The
 numbers agree to rounding; the time until the first update does not:
-docs/performance.md has the measurements behind ``auto``.
+docs/backends.md has the measurements behind ``auto``.
 
 No counterpart in the original, where Theano's C compiler was the only choice.
 """
@@ -31,7 +31,6 @@ from pytensor.tensor.elemwise import CAReduce
 
 from cle_port.cache import cache_dir
 from cle_port.errors import UserError
-from cle_port.progress import elapsed_time
 from cle_port.utils import tolist
 
 logger = logging.getLogger(__name__)
@@ -173,8 +172,8 @@ class PerLength:
         length = next(len(array) for array, varies in zip(batch, self.varies) if varies)
         padded = padded_length(length)
         if padded not in self.functions:
-            with elapsed_time(f"Compiling for sequences of up to {padded} frames"):
-                self.functions[padded] = self._compile_for(padded)
+            logger.info("Compiling for sequences of up to %d frames", padded)
+            self.functions[padded] = self._compile_for(padded)
         self.n_frame += padded
         self.n_padded += padded - length
         return self.functions[padded](

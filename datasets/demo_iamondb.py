@@ -256,7 +256,7 @@ def draw_writer(rng: Generator) -> Writer:
         overlap=rng.uniform(0.26, 0.36),
         spacing=rng.uniform(-0.02, 0.18),
         word_space=rng.uniform(0.55, 1.0),
-        lift=rng.choice([0.03, 0.12, 0.3], p=[0.5, 0.3, 0.2]),
+        lift=float(rng.choice([0.03, 0.12, 0.3], p=[0.5, 0.3, 0.2])),
         jitter=rng.uniform(0.025, 0.05),
         tremor=rng.uniform(0.004, 0.010),
         slope=rng.normal(0.0, 0.012),

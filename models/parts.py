@@ -226,12 +226,13 @@ class Decoder:
             self.heads.append(layer("corr", self.stack.out, num_k or 1, init, "tanh"))
             self.heads.append(layer("binary", self.stack.out, 1, init, "sigmoid"))
         self.nodes: list[StemCell] = [*self.stack.nodes, *self.heads]
-        self.cost: Callable[..., TensorVariable] = {
+        costs: dict[tuple[bool, bool], Callable[..., TensorVariable]] = {
             (False, False): Gaussian,
             (False, True): GMM,
             (True, False): BiGauss,
             (True, True): BiGMM,
-        }[is_pen, bool(num_k)]
+        }
+        self.cost = costs[is_pen, bool(num_k)]
 
     def fprop(self, X: Sequence[TensorVariable], params: Params) -> dict[str, TensorVariable]:
         """Build the graph; returns the outputs of all nodes by name."""

@@ -51,25 +51,16 @@ class Net(Protocol):
     rnn: LSTM
     noise_dim: int
 
-    def fprop(
-        self, x: TensorVariable, s_0: TensorVariable, *eps: TensorVariable
-    ) -> dict[str, TensorVariable]:
-        """From frames to distributions, by name."""
+    @property
+    def fprop(self) -> Callable[..., dict[str, TensorVariable]]:
+        """From frames, initial state and noise, if any, to distributions by name."""
 
-    def cost(
-        self,
-        x: TensorVariable,
-        v: dict[str, TensorVariable],
-        mask: TensorVariable | None = None,
-    ) -> dict[str, TensorVariable]:
+    @property
+    def cost(self) -> Callable[..., dict[str, TensorVariable]]:
         """Scalars by name; the first is trained."""
 
-    def monitored(
-        self,
-        x: TensorVariable,
-        v: dict[str, TensorVariable],
-        mask: TensorVariable | None = None,
-    ) -> list[TensorVariable]:
+    @property
+    def monitored(self) -> Callable[..., list[TensorVariable]]:
         """Further scalars to monitor."""
 
 

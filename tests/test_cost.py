@@ -6,6 +6,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from pytensor.compile.mode import Mode
 from scipy import stats
 
 from cle_port import cost
@@ -149,6 +150,10 @@ def test_certain_pen_bits(name, bit, p, loss, gradient):
         args = [np.array([[bit, 0.0, 0.0]]), np.zeros((1, 2)), np.ones((1, 2))]
         args += [np.ones((1, 1))] * (name == "BiGMM") + [np.zeros((1, 1))]
         nll = getattr(cost, name)(*(pt.as_tensor(a) for a in args), binary)[0]
-        ours = evaluate([nll, pytensor.grad(nll, binary)], {binary: np.array([[float(p)]])})
+        outputs = [nll, pytensor.grad(nll, binary)]
+        # Without rewrites: some of them would hide a 0/0.
+        fn = pytensor.function([binary], outputs, mode=Mode(linker="py", optimizer=None))
+        with np.errstate(divide="ignore"):
+            ours = fn(np.array([[float(p)]]))
     np.testing.assert_allclose(ours[0], loss + np.log(2 * np.pi), rtol=1e-15)
     assert ours[1] == gradient

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cle_port import checkpoint
-from cle_port.backend import choose, compile_function
+from cle_port.backend import PerLength, choose, compile_function
 from cle_port.models import Model
 from cle_port.progress import elapsed_time, progress_bar
 from cle_port.rng import Batches, NormalNoise
@@ -173,6 +173,9 @@ class Training:
             bar.update(self.trainlog.batch_seen)
             while self.run_epoch(bar):
                 pass
+        if isinstance(self.cost_fn, PerLength) and self.cost_fn.n_frame:
+            share = self.cost_fn.n_padded / self.cost_fn.n_frame
+            logger.info("Frames added to reach a compiled length: %.1f %%", 100 * share)
         logger.info("Terminating main loop")
 
     def run_epoch(self, bar: tqdm) -> bool:
