@@ -349,8 +349,6 @@ class EarlyStopping(Extension):
         log = mainloop.trainlog
         # After a signal nothing is monitored: the last value is that of older parameters.
         at_end = mainloop.endloop and not mainloop.interrupted
-        if mainloop.interrupted:  # no monitoring came before: the last value is not of now
-            return
         due = log.batch_seen % self.freq == 0 or at_end
         if log.batch_seen == 0 or not due:
             return
