@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 EXTRAS = {
     "jax": ["jax>=0.7"],  # compiles these graphs in seconds where numba takes many minutes
     "audio": ["soundfile>=0.12"],  # reads wav, flac, ogg and mp3 for the build command
+    "plot": ["matplotlib>=3.9"],  # draws the pictures of models/sample.py
     "test": ["pytest>=8", "setuptools>=68"],
     "lint": ["mypy>=1.15", "ruff>=0.11"],
 }
@@ -36,5 +37,8 @@ setup(
         "hdf5plugin>=4.4",  # the original's HDF5 files are compressed with blosc
         "tqdm>=4.66",  # progress bars
     ],
-    extras_require={**EXTRAS, "all": [*EXTRAS["jax"], *EXTRAS["audio"], *EXTRAS["test"]]},
+    extras_require={
+        **EXTRAS,
+        "all": [*EXTRAS["jax"], *EXTRAS["audio"], *EXTRAS["plot"], *EXTRAS["test"]],
+    },
 )

@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pytensor.tensor as pt
 from numpy.typing import NDArray
+from pytensor.tensor.special import softmax
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.cost import GMM, BiGauss, BiGMM, Gaussian
 from cle_port.layers import InitCell, StemCell
 from cle_port.layers.feedforward import FullyConnectedLayer
+from cle_port.utils.op import GMM_sample_mean, Gaussian_sample, component, multinomial
 from models.settings import Settings
 
 Params = Mapping[str, TensorVariable]
@@ -27,9 +29,11 @@ class Init:
 
     Parameters
     ----------
-    seed : int
+    seed : int or None
         With which the parameters equal those that the original draws after
-        ``np.random.seed(seed)``.
+        ``np.random.seed(seed)``.  None draws nothing and makes all zero, for
+        parameters that come from a checkpoint: orthogonal matrices of the
+        original's sizes take minutes.
 
     Attributes
     ----------
@@ -38,7 +42,10 @@ class Init:
         0; biases of standard deviations 0.6, which is sigma = 1.04 at first.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | None) -> None:
+        if seed is None:
+            self.W = self.U = self.b = self.b_sig = InitCell("zeros")
+            return
         rng = np.random.RandomState(seed)
         self.W = InitCell("rand", rng=rng)
         self.U = InitCell("ortho", rng=rng)
@@ -210,13 +217,19 @@ class Decoder:
         Initial values.
     num_k : int, optional
         Components of the mixture; None is a single Gaussian.
+
+    Attributes
+    ----------
+    noise_dim : int
+        Normal numbers that a draw of one frame takes.
     """
 
     def __init__(
         self, args: Settings, parent: Mapping[str, int], init: Init, num_k: int | None = None
     ) -> None:
         is_pen = args.dataset == "iamondb"
-        target_dim = (args.x_dim - 1 if is_pen else args.x_dim) * (num_k or 1)
+        self.noise_dim = args.x_dim - 1 if is_pen else args.x_dim
+        target_dim = self.noise_dim * (num_k or 1)
         gaussian = GaussianNet("theta", parent, args.p_x_dim, target_dim, args.depth, init)
         self.stack = gaussian.stack
         self.heads = [gaussian.mu, gaussian.sig]
@@ -256,6 +269,76 @@ class Decoder:
         """
         theta = [flat(v[node.name]) for node in self.heads]
         return self.cost(flat(x), *theta).reshape((x.shape[0], x.shape[1]))
+
+    def sample(
+        self,
+        v: Mapping[str, TensorVariable],
+        eps: TensorVariable,
+        u: TensorVariable,
+        gmm: str = "sample",
+        temperature: float = 1.0,
+    ) -> tuple[TensorVariable, TensorVariable]:
+        """Draw frames.
+
+        Parameters
+        ----------
+        v : mapping of str to tensor
+            From `fprop`, shapes (rows, ...).
+        eps : tensor of shape (rows, noise_dim)
+            Standard normal noise, scaled by the temperature if that is not 1.
+        u : tensor of shape (rows, 2)
+            Uniform on [0, 1): for the mixture's component and for the pen bit.
+        gmm : {'sample', 'argmax'}
+            Draw the mixture's component, or take the most probable one.
+        temperature : float
+            Of the components' weights and the pen bit's probability, see `tempered`.
+
+        Returns
+        -------
+        x, mean : tensors of shape (rows, x_dim)
+            The draws, and the means that these were drawn around: of the
+            mixture the chosen component's.  Both have the same pen bit.
+        """
+        mu, sig, corr = v["theta_mu"], v["theta_sig"], v.get("corr")
+        if "coeff" in v:
+            coeff = tempered(v["coeff"], temperature)
+            idx = pt.argmax(coeff, axis=1) if gmm == "argmax" else multinomial(coeff, u[:, 0])
+            if corr is not None:
+                eps = correlated(eps, component(corr, coeff, idx))
+            x, mean = GMM_sample_mean(mu, sig, coeff, idx, eps)
+        else:
+            if corr is not None:
+                eps = correlated(eps, corr)
+            x, mean = Gaussian_sample(mu, sig, eps), mu
+        if "binary" not in v:
+            return x, mean
+        up = v["binary"]
+        up = tempered(pt.concatenate([up, 1 - up], axis=1), temperature)[:, :1]
+        pen = pt.cast(u[:, 1:] < up, x.dtype)
+        return pt.concatenate([pen, x], axis=1), pt.concatenate([pen, mean], axis=1)
+
+
+def tempered(p: TensorVariable, temperature: float) -> TensorVariable:
+    """Probabilities proportional to p ** (1 / temperature), shape (rows, n).
+
+    The logarithms are divided by the temperature: below 1 what is probable
+    becomes more probable, above 1 all become alike.
+    """
+    if temperature == 1.0:
+        return p
+    return softmax(pt.log(p) / np.asarray(temperature, dtype=p.dtype), axis=1)
+
+
+def correlated(eps: TensorVariable, corr: TensorVariable) -> TensorVariable:
+    """Give two columns of independent standard normal noise the correlation ``corr``.
+
+    Parameters
+    ----------
+    eps : tensor of shape (rows, 2)
+    corr : tensor of shape (rows, 1)
+    """
+    first, second = eps[:, :1], eps[:, 1:]
+    return pt.concatenate([first, corr * first + pt.sqrt(1 - corr**2) * second], axis=1)
 
 
 def average(frames: TensorVariable, mask: TensorVariable | None) -> TensorVariable:

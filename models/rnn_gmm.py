@@ -25,6 +25,7 @@ Counterpart: ``models/blizzard/rnn_gmm.py``, ``models/iamondb/rnn_gmm.py``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -53,6 +54,8 @@ class RNN_GMM:
     ----------
     args : Settings
         Data set, sizes and seed.
+    init : Init, optional
+        Initial values; default are those of the seed.
 
     Attributes
     ----------
@@ -66,8 +69,8 @@ class RNN_GMM:
 
     noise_dim = 0
 
-    def __init__(self, args: Settings) -> None:
-        init = Init(args.seed)
+    def __init__(self, args: Settings, init: Init | None = None) -> None:
+        init = init or Init(args.seed)
 
         # Feature extractor phi^x.
         self.x = Stack("x", {"x_t": args.x_dim}, args.x2s_dim, args.depth, init)
@@ -139,6 +142,36 @@ class RNN_GMM:
         theta = self.theta.fprop([s_tm1], self.params)  # (2)
 
         return {**features, "s": s, **theta}
+
+    def generate_fn(
+        self,
+        eps_t: TensorVariable,
+        s_tm1: TensorVariable,
+        draw: Callable[[dict[str, TensorVariable]], tuple[TensorVariable, TensorVariable]],
+    ) -> list[TensorVariable]:
+        """One time step of generation, without data.
+
+        Parameters
+        ----------
+        eps_t : tensor of shape (B, 0)
+            Nothing: there is no latent variable.
+        s_tm1 : tensor of shape (B, 2 rnn_dim)
+            State [h_{t-1} | c_{t-1}].
+        draw : callable
+            Takes the decoder's outputs by name, returns a draw of x_t and the
+            mean that it was drawn around: see `models.parts.Decoder.sample`.
+
+        Returns
+        -------
+        list of tensors
+            s_t; x_t and its mean, of shape (B, x_dim).
+        """
+        x_t, mean_t = draw(self.theta.fprop([s_tm1], self.params))  # (2)
+        x_4_t = self.x.fprop([x_t], self.params)
+
+        s_t = self.inner_fn(x_4_t, s_tm1)  # (1)
+
+        return [s_t, x_t, mean_t]
 
     def cost(
         self,

@@ -27,6 +27,7 @@ Counterpart: ``models/blizzard/vrnn_gmm.py``, ``models/iamondb/vrnn_gmm.py``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -81,6 +82,8 @@ class VRNN_GMM:
     ----------
     args : Settings
         Data set, sizes and seed.
+    init : Init, optional
+        Initial values; default are those of the seed.
 
     Attributes
     ----------
@@ -92,8 +95,8 @@ class VRNN_GMM:
         Size of the noise that one frame takes: the dimension of z.
     """
 
-    def __init__(self, args: Settings) -> None:
-        init = Init(args.seed)
+    def __init__(self, args: Settings, init: Init | None = None) -> None:
+        init = init or Init(args.seed)
         self.dataset = args.dataset
         self.noise_dim = args.z_dim
         state = {"s_tm1": args.rnn_dim}
@@ -221,6 +224,46 @@ class VRNN_GMM:
             "z_last": z_4,
             **theta,
         }
+
+    def generate_fn(
+        self,
+        eps_t: TensorVariable,
+        s_tm1: TensorVariable,
+        draw: Callable[[dict[str, TensorVariable]], tuple[TensorVariable, TensorVariable]],
+    ) -> list[TensorVariable]:
+        """One time step of generation, without data.
+
+        Parameters
+        ----------
+        eps_t : tensor of shape (B, z_dim)
+            Standard normal noise.
+        s_tm1 : tensor of shape (B, 2 rnn_dim)
+            State [h_{t-1} | c_{t-1}].
+        draw : callable
+            Takes the decoder's outputs by name, returns a draw of x_t and the
+            mean that it was drawn around: see `models.parts.Decoder.sample`.
+
+        Returns
+        -------
+        list of tensors
+            s_t; x_t and its mean, of shape (B, x_dim).
+
+        Notes
+        -----
+        Counterpart: ``inner_fn`` in ``models/blizzard/sample_vrnn_gauss.py``.
+        """
+        params = self.params
+        prior_mu_t, prior_sig_t = self.prior.fprop([s_tm1], params)  # (5)
+
+        z_t = Gaussian_sample(prior_mu_t, prior_sig_t, eps_t)
+        z_4_t = self.z.fprop([z_t], params)
+
+        x_t, mean_t = draw(self.theta.fprop([z_4_t, s_tm1], params))  # (6)
+        x_4_t = self.x.fprop([x_t], params)
+
+        s_t = self.rnn.fprop([[x_4_t, z_4_t], [s_tm1]], params)  # (7)
+
+        return [s_t, x_t, mean_t]
 
     def cost(
         self,

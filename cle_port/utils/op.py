@@ -53,3 +53,98 @@ def Gaussian_sample(mu: TensorVariable, sig: TensorVariable, eps: TensorVariable
     noise is an input of the graph (docs/fidelity.md).
     """
     return mu + sig * eps
+
+
+def multinomial(coeff: TensorVariable, u: TensorVariable) -> TensorVariable:
+    """Draw one component for each row.
+
+    Parameters
+    ----------
+    coeff : tensor of shape (batch, num_k)
+        Probabilities of the components, summing to 1 in each row.
+    u : tensor of shape (batch,)
+        Uniform on [0, 1).
+
+    Returns
+    -------
+    tensor of shape (batch,), int64
+        The first component up to which the probabilities sum to more than
+        `u`; the last one if rounding leaves none.
+
+    Notes
+    -----
+    Counterpart: ``MRG_RandomStreams.multinomial`` and ``predict`` in
+    ``cle.utils.op.GMM_sample``, which draw ``u`` themselves and take component
+    0 if rounding leaves none.
+    """
+    reached = pt.cumsum(coeff, axis=1)[:, :-1] <= u[:, None]
+    return pt.sum(reached, axis=1)
+
+
+def GMM_sample(
+    mu: TensorVariable,
+    sig: TensorVariable,
+    coeff: TensorVariable,
+    idx: TensorVariable,
+    eps: TensorVariable,
+) -> TensorVariable:
+    """Draw from a Gaussian mixture, see `GMM_sample_mean`.
+
+    Notes
+    -----
+    Counterpart: ``cle.utils.op.GMM_sample``.
+    """
+    return GMM_sample_mean(mu, sig, coeff, idx, eps)[0]
+
+
+def GMM_argmax_mean(
+    mu: TensorVariable, sig: TensorVariable, coeff: TensorVariable, eps: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    """Draw from the most probable component, see `GMM_sample_mean`.
+
+    Notes
+    -----
+    Counterpart: ``cle.utils.op.GMM_argmax_mean``.
+    """
+    return GMM_sample_mean(mu, sig, coeff, pt.argmax(coeff, axis=1), eps)
+
+
+def GMM_sample_mean(
+    mu: TensorVariable,
+    sig: TensorVariable,
+    coeff: TensorVariable,
+    idx: TensorVariable,
+    eps: TensorVariable,
+) -> tuple[TensorVariable, TensorVariable]:
+    """Draw from given components of a Gaussian mixture.
+
+    Parameters
+    ----------
+    mu, sig : tensor of shape (batch, dim * num_k)
+        Means and standard deviations, those of one dimension side by side.
+    coeff : tensor of shape (batch, num_k)
+        Weights; they only say how many components there are.
+    idx : tensor of shape (batch,), integer
+        Component of each row, such as from `multinomial`.
+    eps : tensor of shape (batch, dim)
+        Standard normal noise.
+
+    Returns
+    -------
+    z, mu : tensors of shape (batch, dim)
+        Draws, and means of the components that they come from.
+
+    Notes
+    -----
+    Counterpart: ``cle.utils.op.GMM_sample_mean``, which draws ``idx`` and
+    ``eps`` itself; see `Gaussian_sample`.
+    """
+    mu = component(mu, coeff, idx)
+    return Gaussian_sample(mu, component(sig, coeff, idx), eps), mu
+
+
+def component(v: TensorVariable, coeff: TensorVariable, idx: TensorVariable) -> TensorVariable:
+    """Pick one component of each row: shape (batch, dim * num_k) to (batch, dim)."""
+    num_k = coeff.shape[1]
+    v = v.reshape((v.shape[0], v.shape[1] // num_k, num_k))
+    return v[pt.arange(v.shape[0]), :, idx]

@@ -1,0 +1,126 @@
+"""Every program on both data sets, from its command line, with tiny settings."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from cle_port import checkpoint
+from datasets import demo_blizzard, demo_iamondb
+from models import program, rnn_gauss, rnn_gmm, vrnn_gauss, vrnn_gmm
+from models.parts import StandardGaussian
+from models.settings import parse
+
+NETS = {
+    rnn_gauss: rnn_gauss.RNN_Gauss,
+    rnn_gmm: rnn_gmm.RNN_GMM,
+    vrnn_gauss: vrnn_gauss.VRNN_Gauss,
+    vrnn_gmm: vrnn_gmm.VRNN_GMM,
+}
+WIDTHS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim", "rnn_dim")
+TINY = {
+    **dict.fromkeys(WIDTHS, 8),
+    "depth": 1,
+    "batch_size": 20,
+    "z_dim": 3,
+    "num_k": 2,
+    "monitoring_freq": 4,
+    "max_updates": 8,
+    "lr": 0.01,
+}
+OF_DATASET = {"blizzard": {"m_batch_size": 20, "x_dim": 40}, "iamondb": {}}
+
+
+def name_of(script: ModuleType) -> str:
+    return script.__name__.removeprefix("models.")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Small corpora of both kinds."""
+    blizzard, iamondb = (tmp_path_factory.mktemp(name) for name in OF_DATASET)
+    demo_blizzard.build(blizzard, minutes=0.4, seq_len=480, n_streams=20)
+    demo_iamondb.build(iamondb)
+    return {"blizzard": blizzard, "iamondb": iamondb}
+
+
+def flags(dataset: str, folder, save_path, **more) -> list[str]:
+    settings = {**TINY, **OF_DATASET[dataset], **more}
+    settings |= {"dataset": dataset, "data_path": folder, "save_path": save_path}
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dataset", OF_DATASET)
+@pytest.mark.parametrize("script", NETS, ids=name_of)
+def test_program_trains(script, dataset, folders, tmp_path):
+    check_training(script, dataset, folders, tmp_path)
+
+
+@pytest.mark.full
+def test_independent_prior_trains(folders, tmp_path):
+    """The paper's VRNN-I."""
+    check_training(vrnn_gmm, "blizzard", folders, tmp_path, prior="independent")
+    arrays, _ = checkpoint.load(tmp_path / "vrnn_gmm_1.npz")
+    assert not [name for name in arrays if "prior" in name and not name.startswith("log/")]
+    np.testing.assert_array_equal(arrays["log/valid_max_prior_sig"], 1.0)
+    np.testing.assert_array_equal(arrays["log/valid_min_prior_sig"], 1.0)
+
+
+def check_training(script, dataset, folders, tmp_path, **more) -> None:
+    """Run to the end; the bound falls, checkpoints and log are whole and agree."""
+    name = name_of(script)
+    argv = flags(dataset, folders[dataset], tmp_path, **more)
+    assert program.run(name, NETS[script], script.WIDTHS, script.__doc__, argv) == 0
+
+    lines = [json.loads(line) for line in (tmp_path / f"{name}_1.jsonl").read_text().splitlines()]
+    assert [line["batch_seen"] for line in lines] == [0, 4, 8]
+    channel = "valid_nll" if name.startswith("rnn") else "valid_nll_upper_bound"
+    assert lines[-1][channel] < lines[0][channel]
+
+    arrays, meta = checkpoint.load(tmp_path / f"{name}_1.npz")
+    assert meta["program"] == f"{name}_1"
+    assert meta["batch_seen"] == 8
+    assert set(meta["params"]) < set(arrays)
+    assert arrays[f"log/{channel}"][-1] == pytest.approx(lines[-1][channel], rel=0, abs=0)
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    assert (tmp_path / f"{name}_1_best.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "dataset", "expected"),
+    [
+        (rnn_gauss, "blizzard", {"depth": 4, "x2s_dim": 800, "p_x_dim": 800}),
+        (rnn_gmm, "blizzard", {"depth": 4, "x2s_dim": 700, "p_x_dim": 700, "rnn_dim": 4000}),
+        (vrnn_gauss, "blizzard", {"depth": 4, "x2s_dim": 600, "p_x_dim": 600, "z2s_dim": 500}),
+        (vrnn_gmm, "blizzard", {"depth": 4, "x2s_dim": 500, "q_z_dim": 500, "p_z_dim": 500}),
+        (rnn_gauss, "iamondb", {"depth": 1, "x2s_dim": 340, "p_x_dim": 340, "rnn_dim": 1200}),
+        (rnn_gmm, "iamondb", {"depth": 1, "x2s_dim": 300, "p_x_dim": 300, "epoch": 1000}),
+        (vrnn_gauss, "iamondb", {"x2s_dim": 250, "z2s_dim": 150, "p_x_dim": 250, "z_dim": 50}),
+        (vrnn_gmm, "iamondb", {"q_z_dim": 150, "p_z_dim": 150, "batch_size": 20, "num_k": 20}),
+    ],
+)
+def test_full_settings_are_the_originals(script, dataset, expected):
+    args = parse(["--dataset", dataset, "--data_path", "somewhere"], "", script.WIDTHS)
+    assert {key: getattr(args, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("script", [vrnn_gauss, vrnn_gmm], ids=name_of)
+def test_independent_prior_has_no_nodes(script):
+    args = parse(["--prior", "independent"], "", script.WIDTHS)
+    net = NETS[script](args)
+    assert isinstance(net.prior, StandardGaussian)
+    assert not [node.name for node in net.nodes if node.name.startswith("prior")]
+
+
+@pytest.mark.parametrize("script", NETS, ids=name_of)
+def test_help_teaches(script, capsys):
+    with pytest.raises(SystemExit) as end:
+        program.run(name_of(script), NETS[script], script.WIDTHS, script.__doc__, ["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "arxiv.org/abs/1506.02216" in text
+    assert f"python models/{name_of(script)}.py --dataset iamondb" in text
