@@ -17,7 +17,7 @@ from pytensor.tensor.variable import TensorVariable
 from cle_port.cost import GMM, BiGauss, BiGMM, Gaussian
 from cle_port.layers import InitCell, StemCell
 from cle_port.layers.feedforward import FullyConnectedLayer
-from cle_port.utils.op import GMM_sample_mean, Gaussian_sample, component, multinomial
+from cle_port.utils.op import Gaussian_sample, GMM_sample_mean, component, multinomial
 from models.settings import Settings
 
 Params = Mapping[str, TensorVariable]
