@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import io
 import math
 import os
@@ -502,14 +501,16 @@ def write_waves(start: Path, sequences: Sequence[NDArray], data: Data, quiet: bo
 
 
 def write_pens(
-    start: Path, lines: Sequence[NDArray], captions: Sequence[str], data: Data
+    start: Path, names: Sequence[str], lines: Sequence[NDArray], captions: Sequence[str], data: Data
 ) -> list[Path]:
-    """Write ``<start>_<i>.npz`` for each line, ``<start>.svg`` and, with matplotlib, ``.png``.
+    """Write ``<name>.npz`` of each line, ``<start>.svg`` and, with matplotlib, ``<start>.png``.
 
     Parameters
     ----------
     start : Path
-        First part of the files' names.
+        Folder and name of the drawing.
+    names : list of str
+        Names of the lines' files in that folder.
     lines : list of ndarray, each (T, 3)
         Pen bits and normalised offsets.
     captions : list of str
@@ -522,11 +523,11 @@ def write_pens(
         What was written.
     """
     written, drawing = [], []
-    for i, frames in enumerate(lines):
+    for name, frames in zip(names, lines):
         strokes = as_strokes(frames, data.X_mean, data.X_std)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **strokes)
-        written.append(start.with_name(f"{start.name}_{i}.npz"))
+        written.append(start.with_name(f"{name}.npz"))
         write(written[-1], buffer.getvalue())
         drawing.append(as_points(strokes))
     written.append(start.with_name(f"{start.name}.svg"))
@@ -539,7 +540,11 @@ def write_pens(
 
 def has_matplotlib() -> bool:
     """Say whether pictures can be drawn."""
-    return importlib.util.find_spec("matplotlib") is not None
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def wave_picture(wave: NDArray[np.int16]) -> bytes:
@@ -578,14 +583,21 @@ def pen_picture(lines: Sequence[NDArray], captions: Sequence[str]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 1.3 * len(lines)), layout="constrained")
-    axes = figure.subplots(len(lines), 1, sharex=True, squeeze=False)[:, 0]
-    for ax, line, caption in zip(axes, lines, captions):
-        for stroke in np.split(line[:, 1:], np.flatnonzero(line[:, 0] > 0.5) + 1):
+    width = max(max(float(np.ptp(line[:, 1])) for line in lines), 1.0)
+    gap = width / 30  # between two lines, for the caption
+    figure = Figure(layout="constrained")
+    ax = figure.add_subplot()
+    top = 0.0
+    for line, caption in zip(lines, captions):
+        ax.text(0, top, caption, fontsize=7, color="#888888", verticalalignment="bottom")
+        drawn = line[:, 1:] + [-line[:, 1].min(), top - line[:, 2].max()]
+        for stroke in np.split(drawn, np.flatnonzero(line[:, 0] > 0.5) + 1):
             ax.plot(stroke[:, 0], stroke[:, 1], color="#112233", linewidth=1)
-        ax.set_aspect("equal", adjustable="datalim")
-        ax.set_title(caption, loc="left", fontsize=7)
-        ax.set_axis_off()
+        top -= float(np.ptp(line[:, 2])) + gap
+    ax.set_aspect("equal")
+    ax.margins(0.02)
+    ax.set_axis_off()
+    figure.set_size_inches(10, min(10 * (gap - top) / width, 100))
     return _png(figure)
 
 
@@ -736,11 +748,12 @@ def sample(options: argparse.Namespace) -> list[Path]:
     start = out.with_name(f"{out.name}_{kind}")
     if args.dataset == "blizzard":
         return write_waves(start, lines, data, options.quiet)
+    names = [f"{start.name}_{i}" for i in range(len(lines))]
     captions = [
         f"{kind} {i}" + (f", from point {len(before[i])} on generated" if before else "")
         for i in range(len(lines))
     ]
-    return write_pens(start, lines, captions, data)
+    return write_pens(start, names, lines, captions, data)
 
 
 def make_out_folder(folder: Path) -> Path:
@@ -775,7 +788,8 @@ def write_pairs(
         ]
     lines = [line for pair in zip(originals, means) for line in pair]
     captions = [f"{kind} {i}" for i in range(len(originals)) for kind in kinds]
-    return write_pens(out.with_name(f"{out.name}_reconstruction"), lines, captions, data)
+    names = [f"{out.name}_{caption.replace(' ', '_')}" for caption in captions]
+    return write_pens(out.with_name(f"{out.name}_reconstruction"), names, lines, captions, data)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
