@@ -31,7 +31,7 @@ setup(
     package_data={"cle_port": ["py.typed"]},
     install_requires=[
         "pytensor>=3.0,<4",
-        "numpy>=2.0",
+        "numpy>=2.2",
         "scipy>=1.13",
         "h5py>=3.11",
         "hdf5plugin>=4.4",  # the original's HDF5 files are compressed with blosc

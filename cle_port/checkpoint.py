@@ -1,8 +1,7 @@
 """Reading and writing checkpoints: ``.npz`` files without pickles.
 
-A checkpoint holds arrays by name.  Parameters stand under their own names, so
-that any NumPy and even the original's ``load_params`` reads them; everything
-else has a prefix:
+A checkpoint holds arrays by name.  Parameters stand under their own names, as
+the original's ``load_params`` expects them; everything else has a prefix:
 
 =====================  ======================================================
 name                   content
@@ -10,6 +9,7 @@ name                   content
 ``<parameter>``        parameters, ``W_x_t__x_1`` and so on
 ``adam_m/<param>``     first moments; likewise ``adam_v/``, ``adam_counter``
 ``state/<name>``       carried state, such as ``state/rnn_tm1``
+``log/<channel>``      the training log
 ``meta``               JSON text: format version, program, settings, progress
 =====================  ======================================================
 

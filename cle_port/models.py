@@ -27,10 +27,9 @@ class Model:
     updates : mapping of TensorSharedVariable to tensor
         New values of other shared variables at each update, such as the
         carried state of truncated backpropagation.
-
     forward : mapping of str to tensor
         Tensors between inputs and cost, by name, for whoever wants to look at
-        them (tests, `cle_port.compare`).
+        them (tests, sampling).
 
     Notes
     -----

@@ -343,7 +343,7 @@ class RowRanges(NamedTuple):
 def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
     """Split the rows of a file into training and validation.
 
-    A file with the 2152704 rows of the original's (or more) is split as its
+    A file with the 2152704 rows of the original's is split as its
     programs do: training 0 to 2040064, validation the 112640 rows behind, and
     as many at the beginning for monitoring the training data.  Of any other,
     validation takes the 20th part, rounded down to whole monitoring batches,
@@ -379,7 +379,7 @@ def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
     for option, size in (("batch_size", batch_size), ("m_batch_size", m_batch_size)):
         if size < 1:
             raise UserError(f"{option} must be at least 1, not {size}")
-    original = n_rows >= TRAIN_ROWS + VALID_ROWS
+    original = n_rows == TRAIN_ROWS + VALID_ROWS
     wanted = VALID_ROWS if original else n_rows * VALID_SHARE
     valid_rows = max(1, int(wanted // m_batch_size)) * m_batch_size
     available = TRAIN_ROWS if original else n_rows - valid_rows

@@ -221,8 +221,10 @@ def blizzard_mainloop(
     -----
     Counterpart: the second half of ``main`` in ``models/blizzard/*.py``.
     """
-    save_path = make_folder(args.save_path or Path("runs") / args.dataset)
-    net = make_net(args)
+    save_path = make_folder(args.save_path or default_save_path(args))
+    choose(args.backend)  # an unusable one is refused before anything takes time
+    with elapsed_time("Drawing initial parameters", args.quiet):
+        net = make_net(args)
     frames, frame_size = data.train.frames_shape
     rows = data.rows
     describe(
@@ -312,8 +314,10 @@ def iamondb_mainloop(
     -----
     Counterpart: the second half of ``main`` in ``models/iamondb/*.py``.
     """
-    save_path = make_folder(args.save_path or Path("runs") / args.dataset)
-    net = make_net(args)
+    save_path = make_folder(args.save_path or default_save_path(args))
+    choose(args.backend)  # an unusable one is refused before anything takes time
+    with elapsed_time("Drawing initial parameters", args.quiet):
+        net = make_net(args)
     describe(
         name,
         net,
@@ -357,6 +361,13 @@ def iamondb_mainloop(
         ),
         check_nan=0,
     )
+
+
+def default_save_path(args: Settings) -> Path:
+    """Folder of a run that names none: apart for demo corpora and for VRNN-I."""
+    demo = [] if args.data_path else ["demo"]
+    prior = [] if args.prior == "recurrent" else [args.prior]
+    return Path("runs") / "_".join([args.dataset, *demo, *prior])
 
 
 def make_training(

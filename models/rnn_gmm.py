@@ -7,7 +7,8 @@ https://arxiv.org/abs/1506.02216, section 2.1.  At each time step t::
     x_t | h_{t-1}  ~ GMM(theta_mu_t, theta_sig_t, coeff_t)    output       (2)
     h_t = LSTM(phi^x(x_t), h_{t-1})                           recurrence   (1)
 
-Trained is the negative log-likelihood of a frame, in nats::
+Trained is the negative log-likelihood of a frame
+(Blizzard) or of a whole line (IAM-OnDB), in nats::
 
     nll = -log p(x_t | h_{t-1})
 
@@ -42,7 +43,7 @@ from models.program import run
 from models.settings import Settings
 
 WIDTHS = {
-    "blizzard": {"depth": 4, "x2s_dim": 700, "p_x_dim": 700, "rnn_dim": 4000},
+    "blizzard": {"depth": 4, "x2s_dim": 700, "p_x_dim": 700},
     "iamondb": {"depth": 1, "x2s_dim": 300, "p_x_dim": 300},
 }
 
@@ -87,7 +88,7 @@ class RNN_GMM:
             init_b=init.b,
         )
 
-        # Output p(x_t | h_{t-1}), eq. (2).
+        # Output p(x_t | h_{t-1}), eq. (2); of the state [h | c] it reads h.
         self.theta = self.decoder(args, {"s_tm1": args.rnn_dim}, init)
 
         self.nodes: list[StemCell] = [self.rnn, *self.x.nodes, *self.theta.nodes]
@@ -103,7 +104,7 @@ class RNN_GMM:
         Parameters
         ----------
         x_t : tensor of shape (B, x2s_dim)
-            Features phi^x of the frame.
+            Features phi^x of the frame, under the original's name.
         s_tm1 : tensor of shape (B, 2 rnn_dim)
             State [h_{t-1} | c_{t-1}].
 
@@ -131,7 +132,7 @@ class RNN_GMM:
             and of the decoder by their names, shapes (T, B, ...).
         """
         features = self.x.fprop_all([x], self.params)
-        *_, x_4 = features.values()
+        *_, x_4 = features.values()  # the last layer, the 4th as on Blizzard
 
         s = pytensor.scan(
             fn=self.inner_fn, sequences=[x_4], outputs_info=[s_0], return_updates=False

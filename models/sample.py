@@ -9,9 +9,9 @@ Examples
 --------
 Ten samples, the same at a lower temperature, and going on from real data::
 
-    python models/sample.py runs/blizzard/vrnn_gmm_1_best.npz
-    python models/sample.py runs/blizzard/vrnn_gmm_1_best.npz --temperature 0.7
-    python models/sample.py runs/iamondb/vrnn_gmm_1_best.npz --prime 5 --length 300
+    python models/sample.py runs/blizzard_demo/vrnn_gmm_1_best.npz
+    python models/sample.py runs/blizzard_demo/vrnn_gmm_1_best.npz --temperature 0.7
+    python models/sample.py runs/iamondb_demo/vrnn_gmm_1_best.npz --prime 5 --length 300
 
 docs/sampling.md shows what is written.
 

@@ -43,7 +43,9 @@ class Settings:
         None, "folder with the data; default is the built-in demo corpus", metavar="DIR"
     )
     save_path: str | None = _setting(
-        None, "folder for checkpoints, log and settings; default runs/DATASET", metavar="DIR"
+        None,
+        "folder for checkpoints, log and settings; default below runs/, by data set",
+        metavar="DIR",
     )
     sample_path: str | None = _setting(None, "folder for samples", metavar="DIR")
     monitoring_freq: int = _setting(2000, "updates between two monitoring steps", least=1)

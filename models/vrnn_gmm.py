@@ -9,7 +9,8 @@ At each time step t::
     h_t = LSTM(phi^x(x_t), phi^z(z_t), h_{t-1})             recurrence   (7)
     z_t | x_t, h_{t-1}  ~ N(phi_mu_t, phi_sig_t^2)          inference    (9)
 
-Trained is the bound (11) on the negative log-likelihood of a frame, in nats::
+Trained is the bound (11) on the negative log-likelihood of a frame
+(Blizzard) or of a whole line (IAM-OnDB), in nats::
 
     nll_upper_bound = -log p(x_t | z_t, h_{t-1}) + KL(q(z_t | .) || p(z_t | .))
 
@@ -99,7 +100,9 @@ class VRNN_GMM:
         init = init or Init(args.seed)
         self.dataset = args.dataset
         self.noise_dim = args.z_dim
-        state = {"s_tm1": args.rnn_dim}
+        state = {"s_tm1": args.rnn_dim}  # of [h | c] the layers read h
+
+        # x_4, z_4 below: the last of a stack's layers, the 4th as on Blizzard.
 
         # Feature extractors phi^x and phi^z.
         self.x = Stack("x", {"x_t": args.x_dim}, args.x2s_dim, args.depth, init)
@@ -155,7 +158,7 @@ class VRNN_GMM:
         Parameters
         ----------
         x_t : tensor of shape (B, x2s_dim)
-            Features phi^x of the frame.
+            Features phi^x of the frame, under the original's name.
         eps_t : tensor of shape (B, z_dim)
             Standard normal noise.
         s_tm1 : tensor of shape (B, 2 rnn_dim)

@@ -1,7 +1,7 @@
 """Where the recordings of the original are, and how to compare with them.
 
-The tests read the copies in ``tests/reference``; recordings that are not there
-are looked for in ``../shared/reference``, beside a checkout.
+The tests read the copies in ``tests/reference`` (its README says what they are);
+further ones are looked for in ``shared/reference`` beside a checkout.
 """
 
 from __future__ import annotations

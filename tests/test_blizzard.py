@@ -284,7 +284,7 @@ def passes(n_rows, batch_size, m_batch_size):
     )
 
 
-@pytest.mark.parametrize("n_rows", [2152704, 2152705, 3_000_000])
+@pytest.mark.parametrize("n_rows", [2152704])
 def test_ranges_of_the_original_file(n_rows):
     assert row_ranges(n_rows, 128, 1280) == (2040064, 112640, 2040064, 2152704)
 

@@ -339,14 +339,17 @@ def test_EarlyStopping_at_the_end(tmp_path):
     assert mainloop.files == ["m_best.pkl"]
 
 
-def test_EarlyStopping_after_a_signal(tmp_path):
-    """Nothing was monitored since the last look, so the value is not that of the parameters."""
+@pytest.mark.parametrize("batch_seen", [7, 100])
+@pytest.mark.parametrize("monitored_at", [0, 7, 100])
+def test_EarlyStopping_after_a_signal(batch_seen, monitored_at, tmp_path):
+    """Only a value that was monitored with the parameters of now can be the best."""
     mainloop, extension = Saves(), EarlyStopping(path=tmp_path, freq=100)
-    mainloop.trainlog.batch_seen = 7
+    mainloop.trainlog.batch_seen = batch_seen
+    mainloop.trainlog.monitored_at = monitored_at
     mainloop.trainlog.monitor["valid_nll"].append(1.0)
     mainloop.endloop, mainloop.interrupted = 1, signal.SIGINT
     extension.exe(mainloop)
-    assert mainloop.files == []
+    assert bool(mainloop.files) == (monitored_at == batch_seen)
 
 
 def test_EarlyStopping_on_a_channel_that_is_not_monitored(tmp_path):

@@ -2,7 +2,7 @@
 
 Every recorded run is repeated with its initial parameters, batches and noise:
 21 updates with all monitoring passes.  What must agree, and how well, stands
-in TOLERANCES; the float32 figures are those of ../shared/reference/README.md,
+in TOLERANCES; the float32 figures are those of tests/reference/README.md,
 where the original itself is compared between its two precisions.
 """
 

@@ -14,6 +14,7 @@ import pytest
 import cle_port.train
 from cle_port import checkpoint
 from cle_port.backend import compile_function
+from cle_port.errors import UserError
 from cle_port.layers import StemCell
 from cle_port.models import Model
 from cle_port.rng import NormalNoise, WithNoise
@@ -185,7 +186,8 @@ def test_lr_scalers_are_those_of_the_nodes_and_find_no_parameter():
 
 
 @pytest.mark.parametrize(
-    ("max_updates", "n_update", "epochs"), [(1, 1, 0), (4, 4, 1), (100, 6, 2), (None, 6, 2)]
+    ("max_updates", "n_update", "epochs"),
+    [(1, 1, 0), (3, 3, 1), (4, 4, 1), (100, 6, 2), (None, 6, 2)],
 )
 def test_max_updates(max_updates, n_update, epochs):
     events = []
@@ -412,6 +414,52 @@ def test_data_with_noise():
     noise = NormalNoise(4, seed=1)
     expected = [[noise.draw(2, 3).sum()] for _ in range(4)]
     np.testing.assert_allclose(mainloop.trainlog.monitor["update"], expected, rtol=1e-13)
+
+
+def test_a_checkpoint_has_the_noise_before_the_next_batch():
+    """So that whoever continues from it draws what this run draws next."""
+    x, eps = pt.dtensor3("x"), pt.dtensor3("eps")
+    w = sharedX(0.0, "w")
+    cost = pt.mean(x * w) + pt.sum(eps)
+    cost.name = "cost"
+    data = Batches(0)
+    data += [(np.zeros((2, 3, 1)),)] * 3
+    noise = NormalNoise(4, seed=1)
+    drawn_after = []
+
+    class Saving(Extension):
+        name = "ext_save"
+
+        def exe(self, mainloop):
+            copy = NormalNoise(4, seed=0)
+            copy.state = mainloop.state()[1]["noise"]["train"]
+            drawn_after.append([copy.draw(2, 3).sum()])
+
+    mainloop = Training(
+        name="m",
+        data=WithNoise(data, noise),
+        model=Model(inputs=[x, eps], params={"w": w}),
+        optimizer=SGD(lr=0.0),
+        cost=cost,
+        outputs=[cost],
+        extension=[Saving(), EpochCount(1)],
+        noise={"train": noise},
+        quiet=True,
+    )
+    mainloop.run()
+    np.testing.assert_allclose(drawn_after[:3], mainloop.trainlog.monitor["update"], rtol=1e-13)
+
+
+def test_TrainLog_has_no_numbers_that_JSON_lacks(tmp_path):
+    log = TrainLog(tmp_path / "m.jsonl")
+    log.write({"a": float("nan"), "b": float("-inf"), "c": 1.0})
+    line = json.loads((tmp_path / "m.jsonl").read_text(), parse_constant=pytest.fail)
+    assert (line["a"], line["b"], line["c"]) == (None, None, 1.0)
+
+
+def test_TrainLog_that_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match="choose another --save_path"):
+        TrainLog(tmp_path).write({"a": 1.0})
 
 
 def test_TrainLog_appends_lines(tmp_path):

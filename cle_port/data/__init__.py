@@ -73,7 +73,7 @@ class Data:
 
     def multi_process_slices(self, mid: int = -1) -> None:
         """Produce batches into ``self.queue`` as worker number ``mid``; for subclasses."""
-        raise NotImplementedError(f"{type(self)} does not implement Data.multi_process_slices.")
+        raise NotImplementedError(f"{type(self).__name__} cannot load in several processes")
 
     def load(self, path: Any) -> Any:
         """Read the arrays of the data set from a ``.npy`` file; subclasses override it.
@@ -84,7 +84,7 @@ class Data:
 
     def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
         """Return the batch of examples ``start`` to ``end``; for subclasses."""
-        raise NotImplementedError(f"{type(self)} does not implement Data.slices.")
+        raise NotImplementedError(f"{type(self).__name__} has no batches of its own")
 
     def num_examples(self) -> int:
         """Return the length of the longest array."""
@@ -92,7 +92,7 @@ class Data:
 
     def theano_vars(self) -> Any:
         """Return the symbolic inputs that a batch is fed to; for subclasses."""
-        raise NotImplementedError(f"{type(self)} does not implement Data.theano_vars.")
+        raise NotImplementedError(f"{type(self).__name__} has no symbolic inputs of its own")
 
     def shuffle(self, rng: np.random.Generator) -> None:
         """Put the examples of all arrays into one new random order.
@@ -177,9 +177,9 @@ class Iterator:
         rng: np.random.Generator | None = None,
     ) -> None:
         if not batch_size and not nbatch:
-            raise ValueError("Either batch_size or nbatch should be given.")
+            raise ValueError("give batch_size or nbatch")
         if batch_size is not None and nbatch is not None:
-            raise ValueError("Provide either batch_size or nbatch.")
+            raise ValueError("give only one of batch_size and nbatch")
         if shuffle and rng is None:
             raise ValueError("shuffle needs rng, such as np.random.default_rng(seed).")
         self.data = data
@@ -197,7 +197,7 @@ class Iterator:
         self.start = start
         self.end = self.data.num_examples() if end is None else end
         if self.start >= self.end or self.start < 0:
-            raise ValueError(f"Got wrong value for start {start}.")
+            raise ValueError(f"start is {start}; it must be at least 0 and before the end")
         self.nexp = self.end - self.start
         if batch_size is None:
             assert nbatch is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -28,6 +29,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cle_port import checkpoint
 from cle_port.backend import PerLength, choose, compile_function
+from cle_port.errors import UserError
 from cle_port.models import Model
 from cle_port.progress import elapsed_time, progress_bar
 from cle_port.rng import Batches, NormalNoise
@@ -180,21 +182,27 @@ class Training:
 
     def run_epoch(self, bar: tqdm) -> bool:
         """Go once through the data; return whether training goes on."""
-        for batch in self.data:
+        batches = iter(self.data)
+        for n_left in reversed(range(len(self.data))):
             self.run_extension("ext_monitor")
             self.run_extension("ext_save")
             if self.interrupted:  # it came during the first monitoring pass
                 return self._finish()
-            cost = self.update(batch)[0]
+            # Only now: a checkpoint has the position of the noise before this batch's.
+            cost = self.update(next(batches))[0]
             bar.set_postfix_str(f"{self.outputs[0].name} {cost:.4f}", refresh=False)
             bar.update()
             self.run_extension("ext_schedule")
-            if self.interrupted or self.trainlog.batch_seen == self.max_updates:
+            if n_left and self._asked_to_stop():
                 return self._finish()
 
         self.trainlog.epoch_seen += 1
         self.run_extension("ext_term")
-        return self._finish() if self.end_training() else True
+        return self._finish() if self.end_training() or self._asked_to_stop() else True
+
+    def _asked_to_stop(self) -> bool:
+        limit = sys.maxsize if self.max_updates is None else self.max_updates
+        return self.interrupted is not None or self.trainlog.batch_seen >= limit
 
     def update(self, batch: Sequence[NDArray]) -> list[float]:
         """Update all parameters once and log time and outputs.
@@ -315,6 +323,8 @@ class TrainLog:
         ``<data>_<channel>``: one number for each monitoring step.
     epoch_seen, batch_seen : int
         Epochs and updates finished.
+    monitored_at : int
+        ``batch_seen`` at the last monitoring step, -1 before the first.
 
     Notes
     -----
@@ -325,6 +335,7 @@ class TrainLog:
         self.monitor: defaultdict[str, list] = defaultdict(list)
         self.epoch_seen = 0
         self.batch_seen = 0
+        self.monitored_at = -1
         self.path = None if path is None else Path(path)
 
     def write(self, entry: Mapping[str, Any]) -> None:
@@ -334,9 +345,23 @@ class TrainLog:
         ----------
         entry : mapping
             Numbers by name; ``epoch_seen`` and ``batch_seen`` come before them.
+            NaN and infinities, which JSON does not have, become null.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be written.
         """
         if self.path is None:
             return
         seen = {"batch_seen": self.batch_seen, "epoch_seen": self.epoch_seen}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**seen, **entry}) + "\n")
+        finite = {k: v if math.isfinite(v) else None for k, v in entry.items()}
+        line = json.dumps({**seen, **finite}, allow_nan=False)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.path} ({error.strerror}); free space or choose another "
+                "--save_path"
+            ) from error

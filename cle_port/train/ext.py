@@ -201,6 +201,7 @@ class Monitoring(Extension):
         entry |= self.monitor_data_based_channels(mainloop)
         entry["monitoring_time"] = time.perf_counter() - t0
         logger.info(" Elapsed time for monitoring: %f", entry["monitoring_time"])
+        log.monitored_at = log.batch_seen
         log.monitor["monitoring_time"] = [entry["monitoring_time"]]
         log.write(entry)
 
@@ -239,8 +240,7 @@ class Monitoring(Extension):
     def _check_mean(self, name: str, mean: Any) -> None:
         if math.isnan(mean) or mean > self.explosion_limit:
             raise UserError(
-                f"{name} is {mean:g}: training has diverged; start again from an earlier "
-                "checkpoint or with a smaller --lr"
+                f"{name} is {mean:g}: training has diverged; start again with a smaller --lr"
             )
 
     def _recent_outputs(self, mainloop: Training, recent: slice) -> dict[str, float]:
@@ -347,11 +347,11 @@ class EarlyStopping(Extension):
     def exe(self, mainloop: Training) -> None:
         """Write the checkpoint if the channel's last value is the best so far."""
         log = mainloop.trainlog
-        # After a signal nothing is monitored: the last value is that of older parameters.
-        at_end = mainloop.endloop and not mainloop.interrupted
-        due = log.batch_seen % self.freq == 0 or at_end
+        due = log.batch_seen % self.freq == 0 or mainloop.endloop
         if log.batch_seen == 0 or not due:
             return
+        if mainloop.interrupted and log.monitored_at != log.batch_seen:
+            return  # after a signal nothing is monitored: the last value is of older parameters
         if self.channel not in log.monitor:
             raise ValueError(f"no channel {self.channel!r}; there are: {', '.join(log.monitor)}")
         value = log.monitor[self.channel][-1]

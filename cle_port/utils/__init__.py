@@ -140,16 +140,16 @@ def segment_axis(
 
     Notes
     -----
-    Counterpart: ``cle.utils.segment_axis``, which builds the view from raw
-    strides; here NumPy's `sliding_window_view` does.
+    Counterpart: ``cle.utils.segment_axis``, written by Anne Archibald, which
+    builds the view from raw strides; here NumPy's `sliding_window_view` does.
     """
     a = np.asarray(a)
     if axis is None:
         a, axis = a.ravel(), 0
     if overlap >= length:
-        raise ValueError("frames cannot overlap by more than 100%")
+        raise ValueError(f"an overlap of {overlap} leaves frames of {length} no step; take less")
     if overlap < 0 or length <= 0:
-        raise ValueError("overlap must be nonnegative and length must be positive")
+        raise ValueError(f"length {length} and overlap {overlap} must be at least 1 and 0")
     if end not in ("cut", "pad", "wrap"):
         raise ValueError(f"end must be 'cut', 'pad' or 'wrap', not {end!r}")
 
@@ -166,7 +166,7 @@ def segment_axis(
         a = np.concatenate([a, first], axis=axis)
     if a.shape[axis] < length:
         raise ValueError(
-            f"not enough data points ({size}) for one frame of {length} under end='cut'; "
+            f"{size} entries do not fill a frame of {length} under end='cut'; "
             "use end='pad' or 'wrap'"
         )
     windows = sliding_window_view(a, length, axis=axis)  # frames at every position, entries last
