@@ -223,8 +223,9 @@ def blizzard_mainloop(
     """
     save_path = make_folder(args.save_path or default_save_path(args))
     choose(args.backend)  # an unusable one is refused before anything takes time
-    with elapsed_time("Drawing initial parameters", args.quiet):
-        net = make_net(args)
+    trainlog = start_log(save_path, name, args)
+    logger.info("Drawing initial parameters")
+    net = make_net(args)
     frames, frame_size = data.train.frames_shape
     rows = data.rows
     describe(
@@ -236,7 +237,6 @@ def blizzard_mainloop(
         rows=f"{rows.train_end} for training, {rows.valid_end - rows.valid_start} for validation",
         batch=f"{args.batch_size} rows of {frames} frames of {frame_size} samples",
     )
-    trainlog = start_log(save_path, name, args)
 
     # The graph that is trained.  Rows of consecutive batches follow each other
     # in the recordings, so the state is carried over: truncated backpropagation.
@@ -316,8 +316,9 @@ def iamondb_mainloop(
     """
     save_path = make_folder(args.save_path or default_save_path(args))
     choose(args.backend)  # an unusable one is refused before anything takes time
-    with elapsed_time("Drawing initial parameters", args.quiet):
-        net = make_net(args)
+    trainlog = start_log(save_path, name, args)
+    logger.info("Drawing initial parameters")
+    net = make_net(args)
     describe(
         name,
         net,
@@ -328,7 +329,6 @@ def iamondb_mainloop(
         f"{data.valid.num_examples()} for validation",
         batch=f"{args.batch_size} lines, padded to the longest of them",
     )
-    trainlog = start_log(save_path, name, args)
 
     # Every line starts from a state of zeros; training and monitoring share one graph.
     x, mask = data.train.theano_vars(args.batch_size)

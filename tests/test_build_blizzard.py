@@ -452,7 +452,7 @@ def test_interruption_is_one_line(source, tmp_path, monkeypatch, capsys, where):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ")
 def test_ctrl_c_leaves_nothing(tmp_path):
-    for number in range(40):
+    for number in range(100):
         write(tmp_path / "in" / f"{number}.wav", sound(200_000, 2, seed=number), 44100)
     process = subprocess.Popen(
         [sys.executable, "-m", "datasets.blizzard", "build", tmp_path / "in", tmp_path / "out"],
@@ -462,8 +462,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     )
     while not list(tmp_path.glob("out/.*.tmp")):
         assert process.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.2)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -267,7 +267,24 @@ def test_signal_while_monitoring(tmp_path):
     assert (tmp_path / "m.npz").exists()
 
 
-def test_second_signal_stops_at_once():
+def test_signal_that_comes_doubled_is_one(tmp_path):
+    """As from `timeout`, which signals the process and its group."""
+
+    def twice(mainloop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    mainloop = mainloop_with(
+        [Picklize(freq=1000, path=tmp_path), At("ext_schedule", 1, twice), EpochCount(5)]
+    )
+    mainloop.run()
+    assert mainloop.interrupted is signal.SIGTERM
+    assert checkpoint.load(tmp_path / "m.npz")[1]["batch_seen"] == 1
+
+
+def test_second_signal_stops_at_once(monkeypatch):
+    monkeypatch.setattr(cle_port.train, "SAME_SIGNAL_SECONDS", -1.0)
+
     def twice(mainloop):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -315,7 +332,7 @@ def test_checkpoint_holds_everything(tmp_path):
 def test_all_extensions_together(tmp_path, monkeypatch, caplog):
     """As the programs put them together, compiled as the programs do."""
     monkeypatch.setattr(cle_port.train, "compile_function", compile_function)
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="cle_port")
     x, W = pt.dscalar("x"), sharedX([[0.3, 0.0], [0.4, 0.1]], "W")
     cost = pt.sum((W - x) ** 2)
     cost.name = "cost"

@@ -39,6 +39,8 @@ from cle_port.utils import tolist
 
 logger = logging.getLogger(__name__)
 
+SAME_SIGNAL_SECONDS = 0.3  # within which a second signal is taken for the first one's twin
+
 
 class Training:
     """Compile the update, then loop over the data.
@@ -288,12 +290,20 @@ class Training:
 
     @contextmanager
     def _signals(self) -> IteratorType[None]:
-        """Turn the first SIGINT or SIGTERM into a wish to stop."""
+        """Turn the first SIGINT or SIGTERM into a wish to stop.
+
+        Some senders, such as ``timeout``, signal a process and its group, so
+        that it gets the same signal twice: that is one wish.
+        """
+        first = 0.0
 
         def stop(number: int, frame: Any) -> None:
-            if self.interrupted:
+            nonlocal first
+            if self.interrupted and time.monotonic() - first > SAME_SIGNAL_SECONDS:
                 raise KeyboardInterrupt
-            self.interrupted = signal.Signals(number)
+            if not self.interrupted:
+                first = time.monotonic()
+                self.interrupted = signal.Signals(number)
 
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
