@@ -459,6 +459,8 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        # A job in the background of a shell inherits that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while not list(tmp_path.glob("out/.*.tmp")):
         assert process.poll() is None
