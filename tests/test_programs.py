@@ -10,7 +10,7 @@ import pytest
 
 from cle_port import checkpoint
 from datasets import demo_blizzard, demo_iamondb
-from models import program, rnn_gauss, rnn_gmm, vrnn_gauss, vrnn_gmm
+from models import program, rnn_gauss, rnn_gmm, sample, vrnn_gauss, vrnn_gmm
 from models.parts import StandardGaussian
 from models.settings import parse
 
@@ -71,7 +71,7 @@ def test_independent_prior_trains(folders, tmp_path):
 
 
 def check_training(script, dataset, folders, tmp_path, **more) -> None:
-    """Run to the end; the bound falls, checkpoints and log are whole and agree."""
+    """Run to the end; bound falls, checkpoints and log are whole and agree; then generate."""
     name = name_of(script)
     argv = flags(dataset, folders[dataset], tmp_path, **more)
     assert program.run(name, NETS[script], script.WIDTHS, script.__doc__, argv) == 0
@@ -87,7 +87,12 @@ def check_training(script, dataset, folders, tmp_path, **more) -> None:
     assert set(meta["params"]) < set(arrays)
     assert arrays[f"log/{channel}"][-1] == pytest.approx(lines[-1][channel], rel=0, abs=0)
     assert all(np.isfinite(array).all() for array in arrays.values())
-    assert (tmp_path / f"{name}_1_best.npz").exists()
+
+    out = tmp_path / "samples"
+    best = str(tmp_path / f"{name}_1_best.npz")
+    assert sample.main([best, "--number", "2", "--length", "8", "--out", str(out), "--quiet"]) == 0
+    kinds = {"blizzard": {"*.wav": 2}, "iamondb": {"*.svg": 1, "*.npz": 1}}[dataset]
+    assert {kind: len(list(out.glob(kind))) for kind in kinds} == kinds
 
 
 @pytest.mark.parametrize(
