@@ -454,13 +454,16 @@ def test_interruption_is_one_line(source, tmp_path, monkeypatch, capsys, where):
 def test_ctrl_c_leaves_nothing(tmp_path):
     for number in range(100):
         write(tmp_path / "in" / f"{number}.wav", sound(200_000, 2, seed=number), 44100)
+    # A job in the background of a shell inherits that SIGINT is ignored.
+    heard = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('datasets.blizzard', run_name='__main__', alter_sys=True)"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "datasets.blizzard", "build", tmp_path / "in", tmp_path / "out"],
+        [sys.executable, "-c", heard, "build", tmp_path / "in", tmp_path / "out"],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        # A job in the background of a shell inherits that SIGINT is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while not list(tmp_path.glob("out/.*.tmp")):
         assert process.poll() is None
