@@ -468,6 +468,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     while not list(tmp_path.glob("out/.*.tmp")):
         assert process.poll() is None
         time.sleep(0.01)
+    time.sleep(0.2)  # into the writing
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
