@@ -1,0 +1,44 @@
+"""Choose the command: see `cle_port.compare`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from cle_port.errors import UserError
+
+MODULES = {"record": "record", "import": "importing", "export": "exporting"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m cle_port.compare``.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        A command of `MODULES` and its arguments, or the arguments of a
+        comparison; default are those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: that of the command; 2 after a `UserError`, 130 after Ctrl-C.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    module = "command"
+    if args and args[0] in MODULES:
+        module = MODULES[args.pop(0)]
+    try:
+        # Loaded only when asked for, so that each command starts quickly.
+        return importlib.import_module(f"cle_port.compare.{module}").main(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
