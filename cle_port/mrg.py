@@ -124,8 +124,8 @@ class Streams:
     def state(self) -> dict[str, Any]:
         """Where the streams began and how far they are, as JSON can hold it; may be set.
 
-        Setting it raises ValueError if it is that of something else.  ``drawn`` are pairs (numbers given, streams that have given so many), from the
-        first stream to the last.
+        ``drawn`` are pairs (numbers given, streams that have given so many), from the
+        first stream to the last.  Setting the state of something else is a ValueError.
         """
         counts, runs = np.unique(self.drawn, return_counts=True)
         # The first streams are those that give most.
