@@ -1,7 +1,7 @@
 """The standard normal noise that a model takes as an input.
 
-No counterpart in the original, which draws inside the graph (from one
-module-wide ``MRG_RandomStreams``).  See docs/fidelity.md.
+No counterpart in the original, which draws inside the graph, from one module-wide
+``MRG_RandomStreams``; `MRGNoise` are the same numbers.  See docs/fidelity.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import pytensor
 from numpy.typing import NDArray
+
+from cle_port.mrg import Streams
 
 
 class Batches(Protocol):
@@ -26,8 +28,18 @@ class Batches(Protocol):
         """Return the number of batches of a pass."""
 
 
+class Noise(Protocol):
+    """A stream of standard normal noise, one draw for each batch."""
+
+    dim: int
+    state: Any
+
+    def draw(self, n_step: int, batch_size: int) -> NDArray:
+        """Draw the next noise, shape (n_step, batch_size, dim), dtype floatX."""
+
+
 class NormalNoise:
-    """A stream of standard normal noise, one draw for each batch.
+    """Noise from NumPy's generator.
 
     Parameters
     ----------
@@ -56,6 +68,40 @@ class NormalNoise:
         self.generator.bit_generator.state = value
 
 
+class MRGNoise:
+    """Noise from a block of the original's streams: what a scan with a draw in it takes.
+
+    Parameters
+    ----------
+    dim : int
+        Size of the last axis: the dimension of z.
+    streams : Streams
+        The block, of which several may share one: they take turns then.
+    """
+
+    def __init__(self, dim: int, streams: Streams) -> None:
+        self.dim = dim
+        self.streams = streams
+
+    def draw(self, n_step: int, batch_size: int) -> NDArray:
+        """Draw the next noise, shape (n_step, batch_size, dim), dtype floatX.
+
+        One draw for each step, as in the original: an odd ``batch_size * dim`` leaves out
+        a number at each.
+        """
+        size = (batch_size, self.dim)
+        return np.stack([self.streams.normal(size) for _ in range(n_step)])
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Position in the streams, as JSON can hold it; may be set."""
+        return self.streams.state
+
+    @state.setter
+    def state(self, value: dict[str, Any]) -> None:
+        self.streams.state = value
+
+
 class WithNoise:
     """Batches of an iterator, each with fresh noise for its frames added.
 
@@ -63,11 +109,11 @@ class WithNoise:
     ----------
     data : Iterator
         Yields tuples whose first entry is x, shape (n_step, batch_size, x_dim).
-    noise : NormalNoise
+    noise : NormalNoise or MRGNoise
         Yields what is added as the last entry, shape (n_step, batch_size, dim).
     """
 
-    def __init__(self, data: Batches, noise: NormalNoise) -> None:
+    def __init__(self, data: Batches, noise: Noise) -> None:
         self.data = data
         self.noise = noise
         self.name = data.name

@@ -20,8 +20,9 @@ from cle_port.errors import UserError
 from cle_port.layers import StemCell
 from cle_port.layers.recurrent import LSTM
 from cle_port.models import Model
+from cle_port.mrg import MRG_RandomStreams
 from cle_port.progress import elapsed_time
-from cle_port.rng import Batches, NormalNoise, WithNoise
+from cle_port.rng import Batches, MRGNoise, Noise, NormalNoise, WithNoise
 from cle_port.train import Training, TrainLog
 from cle_port.train.ext import (
     EarlyStopping,
@@ -255,9 +256,7 @@ def blizzard_mainloop(
         monitor_fn = compile_function([m_x, *m_eps], ddout, None, args.backend)
 
     # Two streams of noise, as in the original, where each scan has its own.
-    train_seed, monitor_seed = np.random.SeedSequence(args.seed).spawn(2)
-    train_noise = NormalNoise(net.noise_dim, train_seed)
-    monitor_noise = NormalNoise(net.noise_dim, monitor_seed)
+    train_noise, monitor_noise = noise_streams(args, net.noise_dim, 2)
     train_rows = Iterator(data.train, args.batch_size, start=0, end=rows.train_end)
     monitored_rows = [
         Iterator(data.train, args.m_batch_size, start=0, end=rows.monitor_rows),
@@ -338,7 +337,7 @@ def iamondb_mainloop(
     ddout = named_all(terms) + net.monitored(x, v, mask)
 
     # One stream of noise: the original's monitoring draws from the training's.
-    noise = NormalNoise(net.noise_dim, np.random.SeedSequence(args.seed).spawn(1)[0])
+    (noise,) = noise_streams(args, net.noise_dim, 1)
     return make_training(
         name,
         net,
@@ -380,7 +379,7 @@ def make_training(
     model: Model,
     cost: TensorVariable,
     data: Batches,
-    noise: Mapping[str, NormalNoise],
+    noise: Mapping[str, Noise],
     monitoring: Monitoring,
     check_nan: int,
     force_save_freq: int | None = None,
@@ -458,7 +457,21 @@ def noise_for(x: TensorVariable, net: Net) -> list[TensorVariable]:
     return [pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)]
 
 
-def with_noise(data: Batches, noise: NormalNoise) -> Batches:
+def noise_streams(args: Settings, dim: int, n: int) -> list[Noise]:
+    """Streams of the noise that the settings ask for, independent of each other.
+
+    In the original one generator serves a process, and each scan takes its next block
+    of streams while the graph is built: training first, then monitoring if it has a
+    graph of its own.
+    """
+    if args.noise == "mrg":
+        generator = MRG_RandomStreams(args.seed if args.mrg_seed is None else args.mrg_seed)
+        return [MRGNoise(dim, generator.block()) for _ in range(n)]
+    seeds = np.random.SeedSequence(args.seed).spawn(n)
+    return [NormalNoise(dim, seed) for seed in seeds]
+
+
+def with_noise(data: Batches, noise: Noise) -> Batches:
     """Batches with the noise that a model takes, if it takes any."""
     return WithNoise(data, noise) if noise.dim else data
 

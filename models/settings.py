@@ -19,6 +19,7 @@ from typing import Any
 
 from cle_port.backend import BACKENDS
 from cle_port.errors import UserError
+from cle_port.mrg import M2
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
 COMMENT = re.compile(r"(^|\s)#.*")  # a path may have a # inside
@@ -74,6 +75,18 @@ class Settings:
         choices=("recurrent", "independent"),
     )
     seed: int = _setting(1, "seed of initial parameters and noise", least=0, most=MAX_SEED)
+    noise: str = _setting(
+        "numpy",
+        "generator of the noise: NumPy's PCG64, or the original's MRG31k3p for its numbers",
+        choices=("numpy", "mrg"),
+    )
+    mrg_seed: int | None = _setting(
+        None,
+        "seed of --noise mrg, if it is not to be that of --seed",
+        metavar="N",
+        least=1,
+        most=M2 - 1,
+    )
     max_updates: int | None = _setting(None, "stop after so many updates", metavar="N", least=1)
     backend: str = _setting("auto", "compiler to use", choices=BACKENDS)
     floatX: str = _setting("float32", "precision", choices=("float32", "float64"))
@@ -82,6 +95,12 @@ class Settings:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
+        if self.noise != "mrg" and self.mrg_seed is not None:
+            raise UserError(f"mrg_seed is {self.mrg_seed}; it needs --noise mrg")
+        if self.noise == "mrg" and self.mrg_seed is None and not 1 <= self.seed < M2:
+            raise UserError(
+                f"seed is {self.seed}, which --noise mrg cannot take; give it a --mrg_seed"
+            )
 
     def as_text(self) -> str:
         """Settings in the format of ``--config``, one ``key value`` a line."""

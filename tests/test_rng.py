@@ -1,4 +1,4 @@
-"""Noise: streams that can be continued, added to batches."""
+"""Noise: streams that can be continued, added to batches; the original's of a whole run."""
 
 import json
 
@@ -6,14 +6,23 @@ import numpy as np
 import pytensor
 import pytest
 
-from cle_port.rng import NormalNoise, WithNoise
+from cle_port.mrg import MRG_RandomStreams
+from cle_port.rng import MRGNoise, NormalNoise, WithNoise
 from tests.units import FLOATS
 
 
+def mrg_noise(dim, seed):
+    return MRGNoise(dim, MRG_RandomStreams(seed).block())
+
+
+BOTH = pytest.mark.parametrize("make", [NormalNoise, mrg_noise])
+
+
+@BOTH
 @pytest.mark.parametrize("floatX", FLOATS)
-def test_shape_dtype_and_distribution(floatX):
+def test_shape_dtype_and_distribution(floatX, make):
     with pytensor.config.change_flags(floatX=floatX):
-        eps = NormalNoise(dim=5, seed=1).draw(100, 80)
+        eps = make(dim=5, seed=1).draw(100, 80)
     assert eps.shape == (100, 80, 5)
     assert eps.dtype == floatX
     # Three standard deviations of mean and of mean square of 40000 draws.
@@ -29,26 +38,36 @@ def test_a_stream_follows_from_its_seed():
     assert not np.array_equal(first, a.draw(3, 4))
 
 
+@BOTH
 @pytest.mark.parametrize("floatX", FLOATS)
-def test_a_stream_continues_from_its_state(floatX):
+def test_a_stream_continues_from_its_state(floatX, make):
     """Through JSON, as a checkpoint holds it; an odd number of draws was made before."""
     with pytensor.config.change_flags(floatX=floatX):
-        noise = NormalNoise(dim=1, seed=1)
+        noise = make(dim=1, seed=1)
         noise.draw(1, 3)
         state = json.loads(json.dumps(noise.state))
         expected = noise.draw(2, 3)
-        other = NormalNoise(dim=1, seed=5)
+        other = make(dim=1, seed=5)
         other.state = state
         np.testing.assert_array_equal(other.draw(2, 3), expected)
 
 
-def test_state_is_a_copy():
-    noise = NormalNoise(2, 1)
+@BOTH
+def test_state_is_a_copy(make):
+    noise = make(2, 1)
     state = noise.state
     before = json.dumps(state)
     noise.draw(3, 4)
     assert json.dumps(state) == before
     assert json.dumps(noise.state) != before
+
+
+def test_streams_of_a_block_take_turns():
+    """As the monitoring of the programs for handwriting, which has the training's graph."""
+    streams = MRG_RandomStreams(1).block()
+    one, other, alone = MRGNoise(2, streams), MRGNoise(2, streams), mrg_noise(2, 1)
+    for noise in (one, other, other, one):
+        np.testing.assert_array_equal(noise.draw(3, 4), alone.draw(3, 4))
 
 
 class Batches(list):

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from cle_port.errors import UserError
+from cle_port.mrg import M2
 from models import settings
 from models.settings import Settings, parse, read_config
 
@@ -132,6 +133,7 @@ def test_as_text_reads_back(config):
     args = resolve(
         *("--data_path", "my data#1/", "--save_path", "out", "--lr", "1.25e-5", "--seed", "3"),
         *("--max_updates", "17", "--floatX", "float64", "--backend", "c", "--quiet"),
+        *("--noise", "mrg", "--mrg_seed", "4242"),
     )
     assert resolve("--config", config(args.as_text())) == args
     assert all(line.count(" ") >= 1 for line in args.as_text().splitlines())
@@ -244,7 +246,7 @@ def test_below_one(key, value):
 
 
 def test_all_sizes_have_a_least_value():
-    assert {*PAPER, "max_updates"} - {"trial", "lr", "debug"} == set(LEAST_ONE)
+    assert {*PAPER, "max_updates", "mrg_seed"} - {"trial", "lr", "debug"} == set(LEAST_ONE)
 
 
 @pytest.mark.parametrize("value", ["0", "-0.1", "nan", "inf", "1e999"])
@@ -259,9 +261,27 @@ def test_seed_that_the_generator_refuses(value):
     assert f"seed is {value}; it must be at" in refused("--seed", value)
 
 
+@pytest.mark.parametrize("value", ["0", str(M2)])
+def test_seed_that_the_originals_generator_refuses(value):
+    assert f"mrg_seed is {value}; it must be at" in refused("--noise", "mrg", "--mrg_seed", value)
+    message = refused("--noise", "mrg", "--seed", value)
+    assert message == f"seed is {value}, which --noise mrg cannot take; give it a --mrg_seed"
+    assert resolve("--noise", "mrg", "--seed", value, "--mrg_seed", "1").mrg_seed == 1
+
+
+def test_seed_of_a_generator_that_is_not_used():
+    assert refused("--mrg_seed", "5") == "mrg_seed is 5; it needs --noise mrg"
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("dataset", "timit"), ("backend", "torch"), ("floatX", "float16"), ("debug", "2")],
+    [
+        ("dataset", "timit"),
+        ("noise", "pcg64"),
+        ("backend", "torch"),
+        ("floatX", "float16"),
+        ("debug", "2"),
+    ],
 )
 @pytest.mark.parametrize("source", ["flag", "file"])
 def test_not_one_of_the_choices(config, key, value, source):

@@ -32,7 +32,7 @@ from cle_port.backend import PerLength, choose, compile_function
 from cle_port.errors import UserError
 from cle_port.models import Model
 from cle_port.progress import elapsed_time, progress_bar
-from cle_port.rng import Batches, NormalNoise
+from cle_port.rng import Batches, Noise
 from cle_port.train.ext import EpochCount, Extension
 from cle_port.train.opt import Optimizer
 from cle_port.utils import tolist
@@ -75,7 +75,7 @@ class Training:
         See `cle_port.backend`.
     max_updates : int, optional
         Stop after so many updates in all, even within an epoch.
-    noise : mapping of str to NormalNoise
+    noise : mapping of str to NormalNoise or MRGNoise
         Streams whose positions belong into a checkpoint.
     settings : mapping
         Resolved settings of the program, written into each checkpoint.
@@ -113,7 +113,7 @@ class Training:
         *,
         backend: str = "auto",
         max_updates: int | None = None,
-        noise: Mapping[str, NormalNoise] | None = None,
+        noise: Mapping[str, Noise] | None = None,
         settings: Mapping[str, Any] | None = None,
         quiet: bool = False,
     ) -> None:
