@@ -16,12 +16,9 @@ Examples
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,19 +31,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.common import (
+    N_STEP,
+    NAMED,
+    describe_machine,
+    describe_versions,
+    peak_memory,
+    positive,
+    table,
+)
 from cle_port.backend import BACKENDS, choose
 from cle_port.errors import UserError
-from models.settings import CONFIG_FOLDER, Settings, read_config
+from models.settings import Settings
 
-WIDTHS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim")
-SMALL = {"x_dim": 200, "z_dim": 64, "rnn_dim": 256, "num_k": 10} | dict.fromkeys(WIDTHS, 150)
-MID = {"x_dim": 200, "z_dim": 200, "rnn_dim": 512, "num_k": 20} | dict.fromkeys(WIDTHS, 500)
-NAMED: dict[str, dict[str, Any]] = {
-    "demo": read_config(CONFIG_FOLDER / "blizzard_demo.txt"),
-    "A-small": {**SMALL, "batch_size": 16, "m_batch_size": 16},
-    "A-mid": {**MID, "batch_size": 16, "m_batch_size": 16},
-}
-N_STEP = 40  # frames in a row: 1600 samples in the demo, 8000 otherwise
 N_BATCH = 4  # batches that the synthetic data holds; they are fed again and again
 WARM_UP = 2  # updates that are not timed
 COLUMNS = (
@@ -74,11 +71,11 @@ def main() -> int:
     cases = list(itertools.product(args.settings, dict.fromkeys(backends)))
     with tempfile.TemporaryDirectory(prefix="cle_port_benchmark_") as folder:
         rounds = run_rounds(cases, args.updates, 1 + args.repeats, args.floatX, Path(folder))
-    print(describe_machine())
+    print(f"{describe_machine()}; {describe_versions()}")
     print(
         f"{args.floatX}, {args.repeats} warm rounds of {args.updates} updates; times in seconds\n"
     )
-    print(table({case: summarise(measured) for case, measured in rounds.items()}))
+    print(report({case: summarise(measured) for case, measured in rounds.items()}))
     return 0
 
 
@@ -97,20 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--floatX", choices=("float32", "float64"), default="float32")
     parser.add_argument(
-        "--updates", type=_positive, default=20, metavar="N", help="timed updates in each round"
+        "--updates", type=positive, default=20, metavar="N", help="timed updates in each round"
     )
     parser.add_argument(
-        "--repeats", type=_positive, default=2, metavar="N", help="rounds with warm caches"
+        "--repeats", type=positive, default=2, metavar="N", help="rounds with warm caches"
     )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def run_rounds(
@@ -228,12 +218,11 @@ def measure(settings: Settings, updates: int) -> dict[str, Any]:
     for batch in itertools.islice(batches, WARM_UP + updates):
         mainloop.update(batch)
     seconds = mainloop.trainlog.monitor["time"][1 + WARM_UP :]
-    scale = 1024 if sys.platform != "darwin" else 1024**2  # the unit of ru_maxrss differs
     return {
         "compile": first_calls,
         "first_update_at": first_update_at,
         "updates": seconds,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale,
+        "peak": peak_memory(),
     }
 
 
@@ -252,33 +241,14 @@ def summarise(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table(results: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+def report(results: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     """Lay out the results, one line a case."""
-    lines = [["setting", "backend", *(title for title, _, _ in COLUMNS)]]
-    for case, result in results.items():
-        lines.append([*case, *(format(result[key], form) for _, key, form in COLUMNS)])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines)
-
-
-def describe_machine() -> str:
-    """Processor, cores, memory, load, and versions of what computes."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    versions = []
-    for package in ("pytensor", "jax", "numba", "numpy"):
-        with contextlib.suppress(PackageNotFoundError):
-            versions.append(f"{package} {version(package)}")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, {', '.join(versions)}"
+    return table(
+        ["setting", "backend", *(title for title, _, _ in COLUMNS)],
+        (
+            [*case, *(format(result[key], form) for _, key, form in COLUMNS)]
+            for case, result in results.items()
+        ),
     )
 
 

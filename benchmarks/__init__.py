@@ -1,0 +1,1 @@
+"""How fast the programs are, alone and beside others: see README.md."""

@@ -1,0 +1,81 @@
+"""Settings, machine description and tables that all benchmarks share."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from models.settings import CONFIG_FOLDER, read_config
+from models.vrnn_gmm import WIDTHS
+
+STACKS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim")
+SMALL = {"x_dim": 200, "z_dim": 64, "rnn_dim": 256, "num_k": 10} | dict.fromkeys(STACKS, 150)
+MID = {"x_dim": 200, "z_dim": 200, "rnn_dim": 512, "num_k": 20} | dict.fromkeys(STACKS, 500)
+NAMED: dict[str, dict[str, Any]] = {
+    "demo": read_config(CONFIG_FOLDER / "blizzard_demo.txt"),
+    "A-small": {**SMALL, "batch_size": 16, "m_batch_size": 16},
+    "A-mid": {**MID, "batch_size": 16, "m_batch_size": 16},
+    # The paper's Blizzard settings, its batch too, at half its rnn_dim of 4000.
+    "A-wide": {**MID, "rnn_dim": 2000, "batch_size": 128, "m_batch_size": 128},
+    "B-paper": {
+        "dataset": "iamondb",
+        **WIDTHS["iamondb"],
+        **read_config(CONFIG_FOLDER / "iamondb.txt"),
+    },
+}
+N_STEP = 40  # frames in a row of Blizzard: 1600 samples in the demo, 8000 otherwise
+PACKAGES = ("pytensor", "jax", "jaxlib", "torch", "numba", "numpy")
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1 from the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def peak_memory() -> float:
+    """Greatest resident memory of this process so far, in MB."""
+    scale = 1024 if sys.platform != "darwin" else 1024**2  # the unit of ru_maxrss differs
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+def describe_machine() -> str:
+    """Processor, cores, memory and load."""
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}"
+
+
+def describe_versions() -> str:
+    """Versions of Python and of the installed packages that compute."""
+    found = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return ", ".join(found)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out rows of text as a Markdown table that is readable as it is."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |"
+        for line in lines
+    )

@@ -1,0 +1,97 @@
+"""A process that holds one peer and answers commands, one line of JSON each.
+
+``{"updates": [0, 1]}``
+    Update on these batches; answers their costs, the seconds that each took,
+    and the greatest memory so far.
+``{"save": "FILE.npz"}``
+    Write parameters and first moments; answers nothing of interest.
+
+Usage: ``python -m benchmarks.peers.worker PEER FOLDER FLOATX``, PEER being a
+module beside this file, with an option of its ``Peer`` after a colon.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import describe_versions, peak_memory
+from benchmarks.problem import read, read_batches
+
+
+class Peer(Protocol):
+    """What every module of this folder calls ``Peer``.
+
+    It is made from a `Problem` and the number of frames of the first batch.
+    """
+
+    def update(self, batch: Mapping[str, NDArray]) -> float:
+        """Update all parameters once; returns the cost, when all is computed."""
+
+    def state(self) -> dict[str, NDArray]:
+        """Parameters by name, and Adam's first moments as ``adam_m/<name>``.
+
+        After one update the latter are 0.1 times the clipped gradient.
+        """
+
+
+class Worker:
+    """Answers the commands; see the module."""
+
+    def __init__(self, peer: str, folder: Path, floatX: str) -> None:
+        module, _, option = peer.partition(":")
+        problem = read(folder)
+        self.folder = folder
+        self.floatX = floatX
+        self.first = True
+        self.make = importlib.import_module(f"benchmarks.peers.{module}").Peer
+        self.problem = problem._replace(
+            settings=type(problem.settings)(**{**problem.settings.as_dict(), "floatX": floatX})
+        )
+        self.options = [option] if option else []
+        self.peer: Peer | None = None
+
+    def updates(self, numbers: list[int]) -> dict[str, Any]:
+        """Run updates and time them."""
+        batches = read_batches(self.folder, numbers, self.floatX)
+        if self.peer is None:
+            self.peer = self.make(self.problem, len(batches[0]["x"]), *self.options)
+        costs, seconds = [], []
+        for batch in batches:
+            started = time.perf_counter()
+            costs.append(float(self.peer.update(batch)))
+            seconds.append(time.perf_counter() - started)
+        return {"costs": costs, "seconds": seconds, "peak": peak_memory()}
+
+    def save(self, path: str) -> dict[str, Any]:
+        """Write the peer's state."""
+        assert self.peer is not None
+        np.savez(path, **self.peer.state())
+        return {}
+
+
+def main() -> int:
+    """Answer commands until the standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not stand among the answers
+    peer, folder, floatX = sys.argv[1:]
+    worker = Worker(peer, Path(folder), floatX)
+    print(json.dumps({"versions": describe_versions()}), file=answers, flush=True)
+    for line in sys.stdin:
+        ((command, argument),) = json.loads(line).items()
+        answer = getattr(worker, command)(argument)
+        print(json.dumps(answer), file=answers, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The same parameters, frames and noise for everybody: a folder of NumPy files.
+
+``settings.json``; ``params.npz`` with the initial parameters by the original's
+names; ``batch_<n>.npz`` with ``x`` (T, B, x_dim), ``eps`` (T, B, z_dim) and, for
+IAM-OnDB, ``mask`` (T, B).  All float64; each peer casts to its precision.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cle_port.layers import InitCell
+from models.parts import Init, initialize
+from models.settings import Settings
+from models.vrnn_gmm import VRNN_GMM
+
+# Points in a line of IAM-OnDB.  The database is given out by registration only, so that its
+# lengths cannot be shipped: drawn from a lognormal distribution with a mean of about 630 points,
+# "around 700" being what Graves, arXiv:1308.0850, reports of it.
+LINE_LOG_MEAN, LINE_LOG_STD = np.log(600), 0.3
+LINE_RANGE = (100, 1800)
+
+
+class Problem(NamedTuple):
+    """What a peer needs in order to start."""
+
+    settings: Settings
+    params: dict[str, NDArray]
+
+
+class QuickInit(Init):
+    """Initial values of the usual size without the orthogonal matrices, which take minutes."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.U = _NormalCell("randn", rng=self.W.rng)
+
+
+class _NormalCell(InitCell):
+    def ortho(self, shape: Any) -> NDArray:
+        """Normal numbers: columns of length 1 in the mean, nearly orthogonal."""
+        return self.rng.normal(0.0, shape[0] ** -0.5, shape)
+
+
+def write(folder: Path, settings: Settings, n_batch: int, n_step: int, seed: int = 0) -> list[int]:
+    """Write a problem.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Created.
+    settings : Settings
+    n_batch : int
+        Batches to draw.
+    n_step : int
+        Frames in a batch; 0 draws the lengths of lines of handwriting.
+    seed : int
+
+    Returns
+    -------
+    list of int
+        Frames in each batch.
+    """
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text(json.dumps(settings.as_dict()))
+    np.savez(folder / "params.npz", **initialize(VRNN_GMM(settings, QuickInit(seed)).nodes))
+    rng = np.random.default_rng(seed)
+    n_steps = []
+    for number in range(n_batch):
+        lengths = draw_lengths(rng, settings.batch_size, n_step)
+        np.savez(folder / f"batch_{number}.npz", **draw_batch(rng, settings, lengths))
+        n_steps.append(int(lengths.max()))
+    return n_steps
+
+
+def draw_lengths(rng: np.random.Generator, batch_size: int, n_step: int) -> NDArray:
+    """Lengths of the sequences of a batch: all ``n_step``, or drawn if that is 0."""
+    if n_step:
+        return np.full(batch_size, n_step)
+    return rng.lognormal(LINE_LOG_MEAN, LINE_LOG_STD, batch_size).clip(*LINE_RANGE).astype(int)
+
+
+def draw_batch(rng: np.random.Generator, settings: Settings, lengths: NDArray) -> dict[str, Any]:
+    """Normal frames, noise and for IAM-OnDB pen bits and a mask."""
+    shape = (int(lengths.max()), settings.batch_size)
+    x = rng.standard_normal((*shape, settings.x_dim))
+    eps = rng.standard_normal((*shape, settings.z_dim))
+    if settings.dataset != "iamondb":
+        return {"x": x, "eps": eps}
+    mask = (np.arange(shape[0])[:, None] < lengths).astype(float)
+    x[:, :, 0] = rng.random(shape) < 0.05
+    return {"x": x * mask[:, :, None], "mask": mask, "eps": eps}
+
+
+def read(folder: Path) -> Problem:
+    """Read settings and parameters."""
+    settings = Settings(**json.loads((folder / "settings.json").read_text()))
+    with np.load(folder / "params.npz") as params:
+        return Problem(settings, dict(params))
+
+
+def read_batches(folder: Path, numbers: Sequence[int], dtype: str) -> list[dict[str, NDArray]]:
+    """Read batches, cast to ``dtype``."""
+    batches = []
+    for number in numbers:
+        with np.load(folder / f"batch_{number}.npz") as batch:
+            batches.append({name: array.astype(dtype) for name, array in batch.items()})
+    return batches
