@@ -14,16 +14,19 @@ import pickle
 import struct
 import tokenize
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cle_port.errors import UserError
+from cle_port.errors import UserError, one_line
+from cle_port.files import open_file
 
 _SAFE_KINDS = "biufcSU"  # booleans, numbers and text: no objects, records or dates
+_MOST_AXES = 64  # NumPy's own limit
+_LONGEST_AXIS = 2**48
 _UNREADABLE = (
     OSError,
     pickle.UnpicklingError,
@@ -95,9 +98,9 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray:
     path = Path(path)
     with _open(path) as file:
         try:
-            shape, dtype = _read_header(file)
-            if not dtype.hasobject:
-                return np.load(path, mmap_mode="r", allow_pickle=False)
+            shape, fortran, dtype = _read_header(file)
+            if dtype != np.dtype(object):
+                return _map(file, shape, "F" if fortran else "C", dtype)
         except _UNREADABLE as error:
             raise _refused(path, "which is no .npy file", error) from error
         loaded = _load(file, path)
@@ -106,36 +109,83 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray:
     return loaded
 
 
+def check_unshared(path: str | os.PathLike[str], items: Sequence[Any] | NDArray) -> None:
+    """Make sure that arrays of a file do not take more memory than the file is long.
+
+    A pickle may name one array many times over, at two bytes each; whoever
+    copies the items would run out of memory.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    items : sequence
+        What was read from it; anything but arrays is passed over.
+
+    Raises
+    ------
+    UserError
+        If they take more.
+
+    Notes
+    -----
+    No counterpart in the original.
+    """
+    available = Path(path).stat().st_size
+    size = len(items)
+    if size <= available:
+        size = sum(item.nbytes for item in items if isinstance(item, np.ndarray))
+    if size > available:
+        raise UserError(f"{path} unfolds to {size} bytes, more than it has; save it again")
+
+
 def _open(path: Path) -> BinaryIO:
     try:
-        return open(path, "rb")
+        return open_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); check the path") from error
 
 
 def _refused(path: Path, reason: str, error: BaseException | None = None) -> UserError:
-    detail = " ".join(str(error).split())[:200] if error else ""
-    detail = f" ({detail})" if detail else ""
+    detail = f" ({one_line(error)[:200]})" if error and str(error) else ""
     return UserError(
         f"cannot use {path}, {reason}{detail}; only NumPy arrays of numbers and text are read: "
         "save it again with numpy.save or leave it out"
     )
 
 
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # says that Python 2 wrote the header
         if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    return shape, dtype
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    _check_shape(shape)
+    return shape, fortran, dtype
+
+
+def _check_shape(shape: Any) -> None:
+    """Refuse what no array can have, before anything is computed from it."""
+    valid = isinstance(shape, tuple | list) and len(shape) <= _MOST_AXES
+    if not valid or not all(isinstance(n, int) and 0 <= n < _LONGEST_AXIS for n in shape):
+        raise pickle.UnpicklingError("an array has no valid shape")
+
+
+def _map(file: BinaryIO, shape: tuple[int, ...], order: Any, dtype: np.dtype) -> NDArray:
+    if dtype.kind not in _SAFE_KINDS or dtype.itemsize == 0:
+        raise pickle.UnpicklingError(f"dtype {dtype} is not allowed")
+    if 0 in shape:
+        return np.zeros(shape, dtype, order)
+    return np.memmap(file, dtype, mode="r", offset=file.tell(), shape=shape, order=order)
 
 
 def _load(file: BinaryIO, path: Path) -> Any:
     try:
-        return _finish(_ArrayUnpickler(file).load(), {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged text may hold escapes that Python deprecates
+            return _finish(_ArrayUnpickler(file).load(), {})
     except _UNREADABLE as error:
         raise _refused(path, "whose pickle is damaged or not of arrays", error) from error
 
@@ -212,8 +262,7 @@ class _Array:
         if not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("an array has no dtype")
         self.dtype = dtype.value
-        if not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise pickle.UnpicklingError("an array has no valid shape")
+        _check_shape(shape)
         if self.dtype == object and not isinstance(content, list):
             raise pickle.UnpicklingError("an array has no objects")
         self.content = content.encode("latin1") if isinstance(content, str) else content

@@ -520,7 +520,7 @@ def load_statistics(folder: str | os.PathLike[str], file_name: str) -> tuple[flo
     """
     path = statistics_path(folder, file_name)
     again = "make it again with `python -m datasets.blizzard build`"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"no statistics {path}; {again}")
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:

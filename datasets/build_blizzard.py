@@ -16,7 +16,7 @@ import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
 
-from cle_port.errors import UserError
+from cle_port.errors import UserError, one_line
 from cle_port.progress import progress_bar
 from datasets.blizzard import save_statistics, statistics_path
 from datasets.grep_blizzard_hdf5 import (
@@ -64,7 +64,10 @@ need 64 seconds of audio for each batch; with little audio lower both:
 
 
 class BadRecording(Exception):
-    """A recording that cannot be used, with the reason."""
+    """A recording that cannot be used, with the reason in one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(one_line(reason))
 
 
 @dataclass
@@ -169,7 +172,7 @@ def build(
     for option, value in (("--batch_size", batch_size), ("--seq_len", seq_len)):
         if value < 1:
             raise UserError(f"{option} must be at least 1, not {value}")
-    if not source.exists():
+    if not os.path.exists(source):
         raise UserError(f"no file or folder {source}; check the path of SOURCE")
     summary = Summary(out / f"{FILE_NAME}.h5", statistics_path(out, FILE_NAME), seq_len)
     _prepare(summary, force)
@@ -201,12 +204,12 @@ def _prepare(summary: Summary, force: bool) -> None:
             f"cannot create {out} ({error.strerror}); choose another folder for OUT"
         ) from error
     for path in (summary.hdf5_path, summary.statistics_path):
-        if path.exists() and not force:
+        if os.path.exists(path) and not force:
             raise UserError(f"{path} exists; use --force to replace it, or another folder for OUT")
 
 
 def _holds_npy(source: Path) -> bool:
-    return source.is_dir() and next(source.rglob("data_*.npy"), None) is not None
+    return os.path.isdir(source) and next(source.rglob("data_*.npy"), None) is not None
 
 
 def find_recordings(source: Path) -> list[Path]:
@@ -227,10 +230,10 @@ def find_recordings(source: Path) -> list[Path]:
     UserError
         If there are none.
     """
-    if source.is_file():
+    if os.path.isfile(source):
         return [source]
     found = [path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES]
-    found = [path for path in found if not path.is_dir()]
+    found = [path for path in found if not os.path.isdir(path)]
     if not found:
         raise UserError(f"no {', '.join(SUFFIXES)} and no data_*.npy in {source}; check SOURCE")
     return sorted(found, key=_natural)
@@ -322,6 +325,8 @@ def read_recording(path: Path) -> Iterator[NDArray[np.int16]]:
     try:
         if path.stat().st_size == 0:
             raise BadRecording("it is empty")
+        if path.suffix.lower() == ".raw":
+            raise BadRecording("it has no header that says what its samples are")
         with soundfile.SoundFile(path) as file:
             if file.samplerate not in RATES:
                 raise BadRecording(f"its sample rate is {file.samplerate} Hz")
@@ -370,7 +375,7 @@ def _check_ogg_end(path: Path) -> None:
             return
         file.seek(max(0, _size(path) - 2**17))  # twice the largest page
         tail = file.read()
-    page = tail[tail.rindex(b"OggS") :]
+    page = tail[max(0, tail.rfind(b"OggS")) :]
     lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
     ends = len(page) > 26 and page[5] & 4 and len(page) >= 27 + len(lengths) + sum(lengths)
     if not ends:

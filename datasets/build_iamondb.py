@@ -149,9 +149,9 @@ def fetch_iamondb(data_path: str | os.PathLike[str], split: str) -> list[Line]:
     its caches as pickles.
     """
     folder = Path(data_path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder; give the one with the IAM-OnDB data")
-    if (folder / FILE_NAME).exists():
+    if os.path.exists(folder / FILE_NAME):
         return read_lines(folder / FILE_NAME, split)
     if has_caches(folder):
         return read_caches(folder, split)
@@ -209,7 +209,7 @@ def build(
     summary = Summary(out / FILE_NAME)
     if valid_share is not None and not 0 < valid_share < 1:
         raise UserError(f"--valid_share must lie between 0 and 1, not {valid_share:g}")
-    if not source.is_dir():
+    if not os.path.isdir(source):
         raise UserError(f"no folder {source}; check the path of SOURCE")
     reader = (
         _cached_lines(source) if has_caches(source) else _form_lines(source, valid_share, quiet)
@@ -256,7 +256,7 @@ def _prepare(path: Path, force: bool) -> None:
         raise UserError(
             f"cannot create {path.parent} ({error.strerror}); choose another folder for OUT"
         ) from error
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
         raise UserError(f"{path} exists; use --force to replace it, or another folder for OUT")
 
 
@@ -306,7 +306,7 @@ def _form_lines(
 
 def _find_folder(source: Path, name: str) -> Path:
     for folder in (source / name, source / f"{name}-all" / name):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return folder
     raise UserError(
         f"no folder {name} in {source}; unpack {name}-all.tar.gz of IAM-OnDB there "
@@ -316,7 +316,7 @@ def _find_folder(source: Path, name: str) -> Path:
 
 def _lists(source: Path, ascii_path: Path, valid_share: float | None) -> dict[str, list[str]]:
     paths = {split: source / f"{split}.txt" for split in SPLITS}
-    missing = [path.name for path in paths.values() if not path.is_file()]
+    missing = [path.name for path in paths.values() if not os.path.isfile(path)]
     if not missing:
         return {split: _read_list(path) for split, path in paths.items()}
     if valid_share is None or len(missing) < len(paths):

@@ -11,14 +11,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
 from cle_port.progress import progress_bar
-from cle_port.unpickle import load_npy
+from cle_port.unpickle import check_unshared, load_npy
 from datasets.hdf5_rows import HDF5Rows, RowWriter, unwritable
 
 SAMPLE_RATE = 16000
@@ -67,7 +67,7 @@ def fetch_blizzard(
     generator, and leaves half a file when it is interrupted.
     """
     hdf5_path = Path(data_path) / file_name
-    if not hdf5_path.exists():
+    if not os.path.exists(hdf5_path):
         rng = np.random.RandomState(0) if rng is None else rng
         sources = find_npy(data_path)
         writer = RowWriter(hdf5_path, sz, seq_len=sz, sample_rate=SAMPLE_RATE)
@@ -124,7 +124,7 @@ def fetch_blizzard_tbptt(
     113); here it is treated like the others.
     """
     hdf5_path = Path(data_path) / file_name
-    if not hdf5_path.exists():
+    if not os.path.exists(hdf5_path):
         sources = find_npy(data_path)
         writer = stream_writer(hdf5_path, sz, batch_size)
         with writer:
@@ -226,7 +226,7 @@ def find_npy(folder: str | os.PathLike[str]) -> list[Path]:
         If the folder or such files are missing, or a name has no digit there.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"no folder {folder}; check the path")
     found = []
     for root, folders, names in os.walk(folder):
@@ -243,17 +243,19 @@ def find_npy(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.split("_")[-1][0]))
 
 
-def load_recordings(path: Path) -> list[NDArray[np.int16]]:
+def load_recordings(path: Path) -> list[NDArray[np.int16]] | NDArray[np.int16]:
     """Read the recordings of a ``data_*.npy`` file.
 
     Parameters
     ----------
     path : pathlib.Path
-        An array of int16 arrays, each (samples,) or (samples, channels).
+        An array of int16 arrays, each (samples,) or (samples, channels), or
+        one int16 array: of one recording, (samples,), or of several of one
+        length, with a first axis in front.
 
     Returns
     -------
-    list of ndarray of int16, each (samples,)
+    list or ndarray of int16 arrays, each (samples,)
         Of several channels the first.
 
     Raises
@@ -263,21 +265,30 @@ def load_recordings(path: Path) -> list[NDArray[np.int16]]:
         size allows.
     """
     loaded = load_npy(path)
-    items = [loaded] if loaded.dtype != object and loaded.ndim == 1 else list(loaded)
-    recordings = []
-    for number, item in enumerate(items):
-        dtype = getattr(item, "dtype", type(item).__name__)
-        if dtype != np.int16 or not 1 <= item.ndim <= 2 or 0 in item.shape[1:]:
-            raise UserError(
-                f"{path}: item {number} is no recording but {dtype} of shape "
-                f"{np.shape(item) if dtype != 'list' else len(item)}; "
-                "save int16 arrays of shape (samples,) or (samples, channels)"
-            )
-        recordings.append(item if item.ndim == 1 else item[:, 0])
-    size = sum(item.nbytes for item in items)
-    if size > path.stat().st_size:  # the same array many times over
-        raise UserError(f"{path} unfolds to {size} bytes, more than it has; save it again")
-    return recordings
+    if loaded.dtype == object and loaded.ndim == 1:
+        recordings = [_recording(path, number, item) for number, item in enumerate(loaded)]
+        check_unshared(path, loaded)
+        return recordings
+    if loaded.dtype != np.int16 or not 1 <= loaded.ndim <= 3 or 0 in loaded.shape[1:]:
+        raise _no_recording(path, "it", loaded)
+    if loaded.ndim == 1:
+        return [loaded]
+    return loaded if loaded.ndim == 2 else loaded[:, :, 0]
+
+
+def _recording(path: Path, number: int, item: Any) -> NDArray[np.int16]:
+    dtype = getattr(item, "dtype", None)
+    if dtype != np.int16 or not 1 <= item.ndim <= 2 or 0 in item.shape[1:]:
+        raise _no_recording(path, f"item {number}", item)
+    return item if item.ndim == 1 else item[:, 0]
+
+
+def _no_recording(path: Path, what: str, item: Any) -> UserError:
+    kind = f"{item.dtype} of shape {item.shape}" if hasattr(item, "dtype") else type(item).__name__
+    return UserError(
+        f"{path}: {what} is no recording but {kind}; "
+        "save int16 arrays of shape (samples,) or (samples, channels)"
+    )
 
 
 class SampleFile:

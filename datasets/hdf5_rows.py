@@ -23,7 +23,8 @@ CHUNK_SAMPLES = (
     2**17
 )  # 16 rows of 8000: batches of 128 rows, and most smaller ones, are whole chunks
 CHUNK_CACHE_BYTES = 16 * 2**20
-READ_SAMPLES = 2**22  # samples held at a time when a pass goes over all rows
+READ_SAMPLES = 2**22  # samples held at a time when a pass goes over all rows; none is longer
+LARGEST_CHUNK = 2**21  # bytes, unpacked; what is written here has 2**18
 
 # A damaged file makes h5py raise any of these.
 HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
@@ -51,7 +52,8 @@ class HDF5Rows:
     ------
     UserError
         If the file is missing, is not HDF5, is damaged or empty, needs a
-        compression filter that is not installed, or holds something else.
+        compression filter that is not installed, refers to other files, has
+        rows or chunks that would take too much memory, or holds something else.
 
     Notes
     -----
@@ -64,10 +66,9 @@ class HDF5Rows:
         rows = self._open()
         self.shape: tuple[int, int] = rows.shape
         self.dtype = rows.dtype
-        self.attrs = dict(_plain_attributes(rows))
 
     def _open(self) -> h5py.Dataset:
-        if not self.path.is_file():
+        if not os.path.isfile(self.path):
             raise UserError(
                 f"no file {self.path}; make it with "
                 f"`python -m datasets.blizzard build SOURCE {self.path.parent}`"
@@ -77,10 +78,10 @@ class HDF5Rows:
         except HDF5_ERRORS as error:
             raise _damaged(self.path, error) from error
         try:
-            rows = self._file.get(DATASET)
+            rows: Any = find_dataset(self._file, DATASET)
             _check_layout(rows, self.path)
-            _check_filters(rows, self.path)
-            _check_complete(rows, self.path)
+            check_storage(rows, self.path)
+            self.attrs = dict(_plain_attributes(rows))
         except BaseException as error:
             self.close()
             if isinstance(error, HDF5_ERRORS):
@@ -157,14 +158,20 @@ class RowWriter:
         self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self.n_rows = 0
         self.moments = Moments()
+        if row_length > READ_SAMPLES:
+            raise UserError(
+                f"rows of {row_length} samples are too long; use a seq_len up to {READ_SAMPLES}"
+            )
         with self._errors():
-            self._file = h5py.File(self.temporary, "w", rdcc_nbytes=CHUNK_CACHE_BYTES)
+            self.temporary.unlink(missing_ok=True)  # of a process killed under the same number
+            # "x" follows no link that somebody put there.
+            self._file = h5py.File(self.temporary, "x", rdcc_nbytes=CHUNK_CACHE_BYTES)
             self._rows = self._file.create_dataset(
                 DATASET,
                 shape=(0, row_length),
                 maxshape=(None, row_length),
                 dtype="<i2",
-                chunks=(max(1, CHUNK_SAMPLES // row_length), row_length),
+                chunks=(max(1, CHUNK_SAMPLES // row_length), min(row_length, CHUNK_SAMPLES)),
                 compression="gzip",
                 compression_opts=1,
                 shuffle=True,
@@ -264,9 +271,8 @@ def unwritable(path: Path, error: Exception) -> UserError:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()) or type(error).__name__
     return UserError(
-        f"cannot read {path} ({reason}); if it is damaged or not HDF5, "
+        f"cannot read {path} ({str(error) or type(error).__name__}); if it is damaged or not HDF5, "
         "build it again with `python -m datasets.blizzard build`"
     )
 
@@ -283,6 +289,11 @@ def _check_layout(rows: Any, path: Path) -> None:
         raise UserError(f"{path}: {DATASET!r} holds {rows.dtype}, expected int16 samples; {again}")
     if 0 in rows.shape:
         raise UserError(f"{path}: {DATASET!r} is empty, shape {rows.shape}; {again}")
+    if rows.shape[1] > READ_SAMPLES:
+        raise UserError(
+            f"{path}: rows of {rows.shape[1]} samples are too long; "
+            f"build it again with a --seq_len up to {READ_SAMPLES}"
+        )
 
 
 def _check_filters(rows: h5py.Dataset, path: Path) -> None:
@@ -299,18 +310,85 @@ def _check_filters(rows: h5py.Dataset, path: Path) -> None:
             )
 
 
-def _check_complete(rows: h5py.Dataset, path: Path) -> None:
-    """Refuse missing chunks, which HDF5 would silently read as zeros."""
-    if rows.chunks is None:
-        return
-    there = rows.id.get_num_chunks()
-    needed = math.prod(-(-size // chunk) for size, chunk in zip(rows.shape, rows.chunks))
-    if there != needed:
-        raise _damaged(path, ValueError(f"{there} of {needed} chunks are there"))
+def find_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """Return a data set that lies in this very file.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+        Path within the file.
+
+    Returns
+    -------
+    h5py.Dataset or None
+        None if there is no data set of that name.
+
+    Raises
+    ------
+    ValueError
+        If it is reached through links, which may lead into other files.
+    """
+    node: Any = file
+    for part in name.split("/"):
+        if not isinstance(node, h5py.Group) or part not in node:
+            return None
+        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name!r} is a link")
+        node = node[part]
+    return node if isinstance(node, h5py.Dataset) else None
+
+
+def check_storage(stored: h5py.Dataset, path: Path) -> None:
+    """Make sure that a data set can be read, is all there, and takes bounded memory.
+
+    Parameters
+    ----------
+    stored : h5py.Dataset
+    path : pathlib.Path
+        Its file.
+
+    Raises
+    ------
+    UserError
+        If a compression filter is not installed.
+    ValueError
+        If its content lies in other files, chunks are missing, which HDF5
+        would silently read as zeros, or a chunk would take too much memory.
+    """
+    if stored.is_virtual or stored.external:
+        raise ValueError("its content lies in other files")
+    _check_filters(stored, path)
+    if stored.chunks is None:
+        _check_contiguous(stored, path)
+    else:
+        _check_chunks(stored)
+
+
+def _check_contiguous(stored: h5py.Dataset, path: Path) -> None:
+    there, declared = stored.id.get_storage_size(), stored.nbytes
+    if not declared == there <= path.stat().st_size:
+        raise ValueError(f"{there} of {declared} bytes are there")
+
+
+def _check_chunks(stored: h5py.Dataset) -> None:
+    size = math.prod(stored.chunks) * stored.dtype.itemsize
+    if size > LARGEST_CHUNK:
+        raise ValueError(f"its chunks have {size} bytes, more than {LARGEST_CHUNK}")
+    packed: list[int] = []
+    stored.id.chunk_iter(lambda chunk: packed.append(chunk.size))
+    needed = math.prod(-(-n // chunk) for n, chunk in zip(stored.shape, stored.chunks))
+    if len(packed) != needed:
+        raise ValueError(f"{len(packed)} of {needed} chunks are there")
+    # Packing may lengthen a chunk a little; one far longer would unpack to more than it should.
+    if max(packed, default=0) > 2 * size + 1024:
+        raise ValueError("a chunk is larger packed than unpacked")
 
 
 def _plain_attributes(rows: h5py.Dataset) -> Iterator[tuple[str, int]]:
     for name in ("batch_size", "seq_len", "sample_rate"):
-        value = rows.attrs.get(name)
-        if isinstance(value, np.integer):
-            yield name, int(value)
+        # Of another type or shape it may be of any size, and is not read.
+        if name in rows.attrs:
+            stored = rows.attrs.get_id(name)
+            if stored.shape == () and stored.dtype.kind in "iu":
+                yield name, int(rows.attrs[name])

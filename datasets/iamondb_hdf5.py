@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
-from datasets.hdf5_rows import HDF5_ERRORS, sync, unwritable
+from datasets.hdf5_rows import HDF5_ERRORS, check_storage, find_dataset, sync, unwritable
 
 FILE_NAME = "iamondb.h5"
 SPLITS = ("train", "valid")
@@ -31,6 +31,7 @@ FORMAT = "IAM-OnDB lines, version 1"
 BUFFERED_POINTS = 2**16
 CHUNK = 2**14  # entries
 LARGEST = 100_000  # of a coordinate; a whiteboard has about 14000
+PACKING = 64  # times that lines may be larger than the file; IAM-OnDB is some 5 times
 
 
 class Line(NamedTuple):
@@ -112,7 +113,8 @@ class LineWriter:
         self.moments = {split: OffsetMoments() for split in SPLITS}
         self._buffers: dict[str, list[Line]] = {split: [] for split in SPLITS}
         with self._errors():
-            self._file = h5py.File(self.temporary, "w")
+            self.temporary.unlink(missing_ok=True)  # of a process killed under the same number
+            self._file = h5py.File(self.temporary, "x")  # follows no link that somebody put there
             self._file.attrs["format"] = FORMAT
             for split in SPLITS:
                 self._create(f"{split}/x/joined", (3,), "<i4")
@@ -221,38 +223,53 @@ def read_lines(path: str | os.PathLike[str], split: str) -> list[Line]:
         If the file is missing, no HDF5, damaged, or holds something else.
     """
     path = Path(path)
+    if not os.path.isfile(path):
+        raise UserError(f"no file {path}; make it with `python -m datasets.iamondb build`")
     try:
         with h5py.File(path, "r") as file:
-            points = _read_ragged(file, f"{split}/x", "i", 2)
-            characters = _read_ragged(file, f"{split}/y", "u", 1)
-        texts = ["".join(map(chr, line)) for line in characters]
-        if len(points) != len(texts):
-            raise ValueError(f"{len(points)} lines, but {len(texts)} transcripts")
-        lines = [Line(*pair) for pair in zip(points, texts)]
+            points, n_points = _read_ragged(file, f"{split}/x", "i", 2)
+            characters, n_characters = _read_ragged(file, f"{split}/y", "u", 1)
+        if len(n_points) != len(n_characters):
+            raise ValueError(f"{len(n_points)} lines, but {len(n_characters)} transcripts")
+        if len(n_points) > len(points):  # too many to be made before they are looked at
+            raise ValueError(f"{len(n_points)} lines, but only {len(points)} points")
+        texts = ("".join(map(chr, line)) for line in _split(characters, n_characters))
+        lines = [Line(*pair) for pair in zip(_split(points, n_points), texts)]
         check_lines(lines)
     except HDF5_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"cannot read {path} ({reason}); if it is damaged, build it again with "
-            "`python -m datasets.iamondb build`"
+            f"cannot read {path} ({str(error) or type(error).__name__}); if it is damaged, "
+            "build it again with `python -m datasets.iamondb build`"
         ) from error
     return lines
 
 
-def _read_ragged(file: h5py.File, name: str, kind: str, ndim: int) -> list[NDArray]:
-    joined, lengths = (_dataset(file, f"{name}/{part}") for part in ("joined", "lengths"))
-    if joined.ndim != ndim or joined.dtype.kind != kind or lengths.dtype.kind != "i":
-        raise ValueError(f"{name} has another layout")
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != len(joined):
+def _read_ragged(
+    file: h5py.File, name: str, kind: str, ndim: int
+) -> tuple[NDArray, NDArray[np.int64]]:
+    """Read a ragged array: its parts one behind the other, and their lengths."""
+    joined = _dataset(file, f"{name}/joined", kind, ndim)
+    lengths = _dataset(file, f"{name}/lengths", "i", 1)
+    possible = ((lengths >= 0) & (lengths <= len(joined))).all()
+    if not possible or lengths.sum() != len(joined):
         raise ValueError(f"the lengths in {name} do not fit")
-    wide = joined.astype(np.int64)
-    return np.split(wide, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    return joined.astype(np.int64), lengths.astype(np.int64)
 
 
-def _dataset(file: h5py.File, name: str) -> NDArray:
-    stored = file.get(name)
-    if not isinstance(stored, h5py.Dataset) or len(stored.shape or ()) == 0:
+def _split(joined: NDArray, lengths: NDArray[np.int64]) -> list[NDArray]:
+    return np.split(joined, np.cumsum(lengths)[:-1]) if len(lengths) else []
+
+
+def _dataset(file: h5py.File, name: str, kind: str, ndim: int) -> NDArray:
+    stored = find_dataset(file, name)
+    if stored is None:
         raise ValueError(f"it has no data set {name!r}")
+    if len(stored.shape or ()) != ndim or stored.dtype.kind != kind:
+        raise ValueError(f"{name!r} has another layout")
+    path = Path(file.filename)
+    check_storage(stored, path)
+    if stored.nbytes > PACKING * path.stat().st_size:
+        raise ValueError(f"{name!r} would unfold to {stored.nbytes} bytes")
     return stored[:]
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cle_port.errors import UserError
-from cle_port.unpickle import load_pickled_arrays
+from cle_port.errors import UserError, one_line
+from cle_port.files import open_file
+from cle_port.unpickle import check_unshared, load_pickled_arrays
 from datasets.hdf5_rows import sync, unwritable
 from datasets.iamondb_hdf5 import LARGEST, SPLITS, Line, check_lines
 
@@ -47,7 +47,10 @@ COORDINATE = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 class Unusable(Exception):
-    """A form or line that cannot be used, with the reason."""
+    """A form or line that cannot be used, with the reason in one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(one_line(reason))
 
 
 # ----------------------------------------------------------------------------------------
@@ -300,20 +303,13 @@ def _coordinate(attributes: dict[str, str], axis: str) -> int:
 
 def _read_file(path: Path, largest: int) -> bytes:
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise Unusable(f"{path} is no file")
+        with open_file(path) as file:
             content = file.read(largest + 1)
     except OSError as error:
         raise Unusable(f"cannot be read: {path} ({error.strerror})") from error
     if len(content) > largest:
         raise Unusable(f"{path} is longer than {largest} bytes")
     return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    # Opening a pipe would otherwise wait for somebody to write into it.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 # ----------------------------------------------------------------------------------------
@@ -330,7 +326,7 @@ def cache_paths(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 def has_caches(folder: Path) -> bool:
     """Say whether all four caches of the original are there."""
-    return all(path.is_file() for paths in cache_paths(folder).values() for path in paths)
+    return all(os.path.isfile(path) for paths in cache_paths(folder).values() for path in paths)
 
 
 def read_caches(folder: Path, split: str) -> list[Line]:
@@ -361,6 +357,8 @@ def read_caches(folder: Path, split: str) -> list[Line]:
     try:
         if not all(isinstance(value, list | np.ndarray) for value in (x, y)) or len(x) != len(y):
             raise ValueError("they are no lists of the same length")
+        for path, items in ((x_path, x), (y_path, y)):
+            check_unshared(path, items)
         lines = [Line(points, _text_of(labels)) for points, labels in zip(x, y)]
         check_lines(lines)
     except ValueError as error:

@@ -373,9 +373,9 @@ def _fill(name, index, value):
     [
         (lambda file: file.pop("train"), "no data set 'train/x/joined'"),
         (lambda file: file.pop("train/x/lengths"), "no data set 'train/x/lengths'"),
-        (_set("train/x/joined", 5), "no data set 'train/x/joined'"),
+        (_set("train/x/joined", 5), "'train/x/joined' has another layout"),
         (_set("train/x/joined", np.zeros((4, 2), int)), "lengths in train/x do not fit"),
-        (_set("train/x/joined", np.zeros((6, 3))), "train/x has another layout"),
+        (_set("train/x/joined", np.zeros((6, 3))), "'train/x/joined' has another layout"),
         (_set("train/x/lengths", np.array([7, -1])), "lengths in train/x do not fit"),
         (_set("train/x/lengths", np.array([1, 5])), "line 0 has 1 points"),
         (_set("train/y/lengths", np.array([4])), "2 lines, but 1 transcripts"),
