@@ -176,7 +176,10 @@ def _check_shape(shape: Any) -> None:
 def _map(file: BinaryIO, shape: tuple[int, ...], order: Any, dtype: np.dtype) -> NDArray:
     if dtype.kind not in _SAFE_KINDS or dtype.itemsize == 0:
         raise pickle.UnpicklingError(f"dtype {dtype} is not allowed")
-    if 0 in shape:
+    size, there = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - file.tell()
+    if size > there:
+        raise EOFError(f"{there} of {size} bytes are there")
+    if size == 0:
         return np.zeros(shape, dtype, order)
     return np.memmap(file, dtype, mode="r", offset=file.tell(), shape=shape, order=order)
 
