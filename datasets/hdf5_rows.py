@@ -26,6 +26,17 @@ CHUNK_CACHE_BYTES = 16 * 2**20
 READ_SAMPLES = 2**22  # samples held at a time when a pass goes over all rows; none is longer
 LARGEST_CHUNK = 2**21  # bytes, unpacked; what is written here has 2**18
 
+BLOSC = 32001  # as PyTables compresses, and with it the original
+# Filters that are read, with the least number of settings that each needs; a hostile file
+# must not choose among the many that plug-ins offer.
+FILTERS = {
+    h5py.h5z.FILTER_DEFLATE: 0,
+    h5py.h5z.FILTER_SHUFFLE: 0,
+    h5py.h5z.FILTER_FLETCHER32: 0,
+    h5py.h5z.FILTER_LZF: 0,
+    BLOSC: 4,
+}
+
 # A damaged file makes h5py raise any of these.
 HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
 
@@ -299,12 +310,16 @@ def _check_layout(rows: Any, path: Path) -> None:
 def _check_filters(rows: h5py.Dataset, path: Path) -> None:
     plist = rows.id.get_create_plist()
     for index in range(plist.get_nfilters()):
-        code, _, _, name = plist.get_filter(index)
+        code, _, values, name = plist.get_filter(index)
+        label = name.decode(errors="replace") or f"filter {code}"
+        if code not in FILTERS:
+            raise ValueError(f"its {label} is not read here")
+        if len(values) < FILTERS[code]:  # they read them without looking
+            raise ValueError(f"its {label} lacks settings")
         if not h5py.h5z.filter_avail(code):
             with contextlib.suppress(ImportError):
                 import hdf5plugin  # noqa: F401  # importing it registers its filters
         if not h5py.h5z.filter_avail(code):
-            label = name.decode(errors="replace") or str(code)
             raise UserError(
                 f"{path} is compressed with {label}; `pip install hdf5plugin` to read it"
             )
@@ -351,10 +366,11 @@ def check_storage(stored: h5py.Dataset, path: Path) -> None:
     Raises
     ------
     UserError
-        If a compression filter is not installed.
+        If blosc is not installed.
     ValueError
-        If its content lies in other files, chunks are missing, which HDF5
-        would silently read as zeros, or a chunk would take too much memory.
+        If its content lies in other files, it has other filters than
+        `FILTERS`, chunks are missing, which HDF5 would silently read as zeros,
+        or a chunk would take too much memory.
     """
     if stored.is_virtual or stored.external:
         raise ValueError("its content lies in other files")

@@ -127,6 +127,13 @@ def chunk_longer_than_its_shape(path, folder):
 
 
 @hostile("rows.h5")
+def filter_of_a_plug_in(path, folder):
+    import hdf5plugin
+
+    _rows(path, **hdf5plugin.BZip2())
+
+
+@hostile("rows.h5")
 def floats_for_samples(path, folder):
     with h5py.File(path, "w") as file:
         file["data"] = np.ones((8, 20))
