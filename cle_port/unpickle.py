@@ -4,6 +4,10 @@ A pickle is a program: `pickle.load` of a file from elsewhere may run any code.
 The readers here know arrays, dtypes, NumPy scalars and plain containers, as
 Python 2 with NumPy 1 and Python 3 with NumPy 1 or 2 write them, build them
 with code of their own, and refuse everything else before it is called.
+
+Where a pickle holds objects of another program, such as the checkpoints of the
+original, `load_objects` puts an `Instance` in the place of each, which keeps
+what the pickle says of it and does nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import pickle
 import struct
 import tokenize
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -27,7 +31,12 @@ from cle_port.files import open_file
 _SAFE_KINDS = "biufcSU"  # booleans, numbers and text: no objects, records or dates
 _MOST_AXES = 64  # NumPy's own limit
 _LONGEST_AXIS = 2**48
-_UNREADABLE = (
+_NUMBER_TYPES = {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
+_CONTAINERS = {"list", "tuple", "dict", "set", "frozenset", "slice", "object"}
+_MOST_CLASSES = 1000  # of Instance: the original's checkpoints have a hundred
+_COLLECTIONS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
+_KEYS = (str, bytes, int, float, complex, type(None))
+UNREADABLE = (
     OSError,
     pickle.UnpicklingError,
     ValueError,
@@ -101,12 +110,100 @@ def load_npy(path: str | os.PathLike[str]) -> NDArray:
             shape, fortran, dtype = _read_header(file)
             if dtype != np.dtype(object):
                 return _map(file, shape, "F" if fortran else "C", dtype)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _refused(path, "which is no .npy file", error) from error
         loaded = _load(file, path)
     if not isinstance(loaded, np.ndarray) or loaded.dtype != object or loaded.shape != shape:
         raise _refused(path, "whose content is not what its header promises")
     return loaded
+
+
+def load_objects(path: str | os.PathLike[str], packages: Collection[str]) -> Any:
+    """Read a pickle of Python 2 that holds objects of other programs.
+
+    Parameters
+    ----------
+    path : path-like
+        Pickle that Python 2 wrote.
+    packages : collection of str
+        Top-level packages whose objects it may hold.
+
+    Returns
+    -------
+    object
+        Containers with an `Instance` for each object.  Arrays and NumPy's
+        scalars in them are got by `finished`.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is damaged, or refers to anything else.
+        Nothing that it refers to is imported or executed.
+
+    Notes
+    -----
+    Counterpart: ``cle.utils.unpickle``.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        try:
+            return _ObjectUnpickler(file, packages).load()
+        except UNREADABLE as error:
+            names = ", ".join(packages)
+            raise UserError(
+                f"cannot use {path} ({one_line(error)[:200]}); only whole pickles of objects of "
+                f"{names} are read: give another file"
+            ) from error
+
+
+def finished(loaded: Any) -> Any:
+    """Return arrays and scalars, alone or in containers, out of what `load_objects` gave.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        If there are other objects in it.
+    """
+    return _finish(loaded, {})
+
+
+class Instance:
+    """Stands for an object of a class that is not loaded.
+
+    Attributes
+    ----------
+    path : str
+        Module and name of the class or function that made the object.
+    args : tuple
+        What that was called with.
+    items : list
+        What was appended; pairs of key and value where it was set by key.
+    state : object
+        Attributes, usually a dictionary.
+    """
+
+    __slots__ = ("args", "items", "state")
+
+    path: ClassVar[str] = ""
+    args: tuple
+    items: list
+    state: Any
+
+    def __new__(cls, *args: Any) -> Instance:
+        """Keep the arguments: some pickles make an object without calling ``__init__``."""
+        self = super().__new__(cls)
+        self.args, self.items, self.state = args, [], None
+        return self
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def append(self, item: Any) -> None:
+        """Keep an item of a list."""
+        self.items.append(item)
 
 
 def check_unshared(path: str | os.PathLike[str], items: Sequence[Any] | NDArray) -> None:
@@ -189,7 +286,7 @@ def _load(file: BinaryIO, path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged text may hold escapes that Python deprecates
             return _finish(_ArrayUnpickler(file).load(), {})
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _refused(path, "whose pickle is damaged or not of arrays", error) from error
 
 
@@ -227,12 +324,76 @@ class _ArrayUnpickler(pickle._Unpickler):
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(size)))  # the original reserves before it reads
 
+    def put(self, target: Any, key: Any, value: Any) -> None:
+        """Set an item of a dictionary.
+
+        The hash of a tuple of tuples may take forever: each holds the one before
+        twice.  So only text and numbers are keys.
+        """
+        if not isinstance(key, _KEYS) or not isinstance(target, dict):
+            raise pickle.UnpicklingError("a key is neither text nor a number")
+        target[key] = value
+
+    def load_setitem(self: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.put(self.stack[-1], key, value)
+
+    def load_setitems(self: Any) -> None:
+        items = self.pop_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.put(self.stack[-1], key, value)
+
+    def load_dict(self: Any) -> None:
+        items = self.pop_mark()
+        self.append({})
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.put(self.stack[-1], key, value)
+
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
         pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
     }
-    for _extension in (pickle.EXT1, pickle.EXT2, pickle.EXT4):
-        del dispatch[_extension[0]]  # names of a registry, which may be anything
+    for _refused_code in (
+        *(pickle.EXT1, pickle.EXT2, pickle.EXT4),  # names of a registry, which may be anything
+        *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET),  # hashes of their items
+    ):
+        del dispatch[_refused_code[0]]
+
+
+class _ObjectUnpickler(_ArrayUnpickler):
+    """Makes classes of `Instance` in place of those of other programs."""
+
+    def __init__(self, file: BinaryIO, packages: Collection[str]) -> None:
+        super().__init__(file)
+        self._packages = packages
+        self._classes: dict[str, type[Instance]] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = (
+            module.split(".")[0] in self._packages
+            or (module == "numpy" and name in _NUMBER_TYPES)
+            or (module == "__builtin__" and name in _CONTAINERS)
+            or (module, name) in _COLLECTIONS
+        )
+        if not known:
+            return super().find_class(module, name)
+        path = f"{module}.{name}"
+        if path not in self._classes:
+            if len(self._classes) >= _MOST_CLASSES:
+                raise pickle.UnpicklingError("it refers to too many classes")
+            self._classes[path] = type("Instance", (Instance,), {"__slots__": (), "path": path})
+        return self._classes[path]
+
+    def put(self, target: Any, key: Any, value: Any) -> None:
+        if isinstance(target, Instance):
+            target.items.append((key, value))
+        elif isinstance(target, dict) and not isinstance(key, _KEYS):
+            return  # of Theano's own bookkeeping, which nobody looks at
+        else:
+            super().put(target, key, value)
 
 
 class _Dtype:
@@ -268,7 +429,7 @@ class _Array:
         _check_shape(shape)
         if self.dtype == object and not isinstance(content, list):
             raise pickle.UnpicklingError("an array has no objects")
-        self.content = content.encode("latin1") if isinstance(content, str) else content
+        self.content = content
         unit = 1 if self.dtype == object else self.dtype.itemsize
         if math.prod(shape) * unit != len(content):
             raise pickle.UnpicklingError("the data of an array do not fit its shape")
@@ -281,9 +442,16 @@ class _Array:
             for index, item in enumerate(self.content):
                 array[index] = _finish(item, done)
         else:
-            array = np.ndarray(math.prod(self.shape), self.dtype, bytes(self.content))
+            content = self.content
+            if not isinstance(content, bytes):  # many arrays may be made of one text: one copy
+                content = done.setdefault(id(content), _as_bytes(content))
+            array = np.ndarray(math.prod(self.shape), self.dtype, content)
         array = array.reshape(self.shape, order=order)
         return array[()] if self.scalar else array
+
+
+def _as_bytes(content: Any) -> bytes:
+    return content.encode("latin1") if isinstance(content, str) else bytes(content)
 
 
 class _Function:

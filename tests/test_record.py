@@ -110,7 +110,7 @@ def test_larger_weights(kind):
     assert list(after) == names
     assert all(value.dtype == np.float32 for value in after.values())
     np.testing.assert_array_equal(after["U_rnn__rnn"], before["U_rnn__rnn"])
-    np.testing.assert_allclose(after["W_x_t__x_1"], 12 * before["W_x_t__x_1"], rtol=1e-6)
+    np.testing.assert_allclose(after["W_x_t__x_1"], 20 * before["W_x_t__x_1"], rtol=1e-6)
     lowered = np.all(after["b_theta_sig"] < before["b_theta_sig"] - 2)
     assert lowered == (kind == "clipped")
 

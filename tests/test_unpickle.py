@@ -215,6 +215,7 @@ SAMPLES = b"U\x04abcd"
         ("extension registry", b"\x80\x02\x82\x01."),
         ("persistent id", b"\x80\x02U\x01aQ."),
         ("subclass", b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(K\x01(K\x00tU\x01btR."),
+        ("hash of tuples", b"\x80\x02})q\x00" + b"0h\x00h\x00\x86q\x00" * 200 + b"K\x01s."),
         ("contains itself", b"\x80\x02]q\x00h\x00a."),
         ("deep", b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."),
         ("only a protocol", b"\x80\x02"),
@@ -238,6 +239,15 @@ def test_refuses_false_pickles(tmp_path, name, content):
 def test_refuses_missing_files_and_folders(tmp_path, reader):
     assert "No such file" in assert_refused(tmp_path / "none", reader)
     assert_refused(tmp_path, reader)
+
+
+def test_arrays_of_one_text_share_it(tmp_path):
+    text = b"U\x08" + b"abcdefgh" + b"q\x00"
+    first = built(b"(K\x01(K\x04tDTYPE\x89" + text + b"t")[:-1]
+    second = built(b"(K\x01(K\x04tDTYPE\x89h\x00t")[2:-1]
+    loaded = load_pickled_arrays(write(tmp_path / "x.pkl", first + second + b"\x86."))
+    assert loaded[0].tobytes() == loaded[1].tobytes() == b"abcdefgh"
+    assert np.shares_memory(*loaded)
 
 
 def test_refuses_every_truncation(tmp_path):

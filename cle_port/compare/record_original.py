@@ -610,9 +610,9 @@ def enlarged(parameters, kind):
     larger = OrderedDict()
     for name, value in parameters.items():
         if name.startswith("W"):
-            new = value * (2 if name.endswith("_sig") else 12)
+            new = value * (20 if name.startswith("W_x_t__") else 5)
         elif name.startswith("b"):
-            new = value + rng.normal(0, 0.15, size=value.shape)
+            new = value + rng.normal(0, 0.18, size=value.shape)
             if kind == "clipped" and name == "b_theta_sig":
                 new = new - 3
         else:
