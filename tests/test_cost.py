@@ -10,6 +10,7 @@ from pytensor.compile.mode import Mode
 from scipy import stats
 
 from cle_port import cost
+from cle_port.compare.units import cost_of
 from tests.units import FLOATS, Graph, case_names, check_case, evaluate, recorded
 
 COSTS = ("Gaussian", "GMM", "BiGauss", "BiGMM", "KLGaussianGaussian", "KLGaussianStdGaussian")
@@ -17,13 +18,7 @@ CASES = case_names("costs", *COSTS)
 
 
 def compiled(case, floatX, static):
-    name, variant = case.split("/")
-    keep_dims = {"keep_dims": variant.endswith("keep_dims1")} if "GaussianG" in name else {}
-
-    def build(x):
-        return getattr(cost, name)(**x, **keep_dims)
-
-    return Graph(build, recorded("costs", case, floatX), static)
+    return Graph(cost_of(case), recorded("costs", case, floatX), static)
 
 
 @cache

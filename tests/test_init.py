@@ -10,35 +10,21 @@ import numpy as np
 import pytensor
 import pytest
 
+from cle_port.compare.differences import with_signs_of
+from cle_port.compare.units import INIT_CELLS, layer_of
 from cle_port.layers import InitCell
-from cle_port.layers.feedforward import FullyConnectedLayer
-from cle_port.layers.recurrent import LSTM, SimpleRecurrent
+from cle_port.layers.recurrent import LSTM
 from tests.recordings import below
 from tests.units import FLOATS, case_names, recorded
 
-KINDS = {
-    "InitCell/const_mean0.6": {"init_type": "const", "mean": 0.6},
-    "InitCell/ones": {"init_type": "ones"},
-    "InitCell/ortho": {"init_type": "ortho"},
-    "InitCell/ortho_std_dev1": {"init_type": "ortho", "std_dev": 1},
-    "InitCell/rand": {"init_type": "rand"},
-    "InitCell/rand_high0.25_low-0.5": {"init_type": "rand", "low": -0.5, "high": 0.25},
-    "InitCell/randn": {"init_type": "randn"},
-    "InitCell/randn_mean1_std_dev0.1": {"init_type": "randn", "mean": 1, "std_dev": 0.1},
-    "InitCell/zeros": {"init_type": "zeros"},
-}
 SHAPES = ("4x4", "4x6", "5x1", "6x4", "7")
-CASES = [(kind, shape) for kind in KINDS for shape in SHAPES if "ortho" not in kind or shape != "7"]
-
-
-def with_signs_of(ours, theirs):
-    """Turn the columns that point away from the recorded ones."""
-    assert ours.shape == theirs.shape
-    return ours * np.sign(np.sum(ours * theirs, axis=0))
+CASES = [
+    (kind, shape) for kind in INIT_CELLS for shape in SHAPES if "ortho" not in kind or shape != "7"
+]
 
 
 def test_all_recorded_kinds_are_there():
-    assert set(case_names("init", "InitCell")) == set(KINDS)
+    assert set(case_names("init", "InitCell")) == set(INIT_CELLS)
 
 
 @pytest.mark.parametrize("own_generator", [False, True])
@@ -52,8 +38,9 @@ def test_InitCell(kind, shape, own_generator):
     else:
         np.random.seed(seed)
         rng = None
-    ours = InitCell(**KINDS[kind], rng=rng).get(dims if len(dims) > 1 else dims[0])
+    ours = InitCell(**INIT_CELLS[kind], rng=rng).get(dims if len(dims) > 1 else dims[0])
     assert ours.dtype == np.float64
+    assert ours.shape == arrays["out"].shape
     if "ortho" not in kind:
         np.testing.assert_array_equal(ours, arrays["out"])
     else:
@@ -79,24 +66,6 @@ def test_ortho_of_a_matrix_of_lower_rank():
     np.testing.assert_allclose(with_signs_of(ours, arrays["out"]), arrays["out"], atol=1e-14)
 
 
-def layer_of(case):
-    """The layer whose ``initialize`` was recorded."""
-    kind, _, variant = case.partition("/")
-    if variant == "defaults":
-        return FullyConnectedLayer(name="h", parent="a", parent_dim=3, nout=4, unit="tanh")
-    cells = {"init_W": InitCell("rand"), "init_b": InitCell("zeros")}
-    if kind == "FullyConnectedLayer":
-        cells["init_b"] = InitCell("const", mean=0.6)
-    others = {"two": 5, "wider_recurrent": 5, "narrower_recurrent": 3}
-    settings = {"name": "h", "parent": ["a", "c"], "parent_dim": [3, 2], "nout": 4, "unit": "tanh"}
-    if variant in others:
-        settings |= {"recurrent": ["other"], "recurrent_dim": [others[variant]]}
-    if variant == "no_bias":
-        settings["use_bias"] = 0
-    kinds = {k.__name__: k for k in (FullyConnectedLayer, SimpleRecurrent, LSTM)}
-    return kinds[kind](**settings, **cells)
-
-
 @pytest.mark.parametrize(
     "case",
     [
@@ -118,6 +87,7 @@ def test_initialize(case):
     assert np.random.uniform() == arrays["next_uniform"]
     assert list(ours) == arrays["order"].tolist()
     for name, theirs in below(arrays, "param").items():
+        assert ours[name].shape == theirs.shape, name
         if name.startswith("U_"):
             np.testing.assert_allclose(
                 with_signs_of(ours[name], theirs), theirs, rtol=0, atol=1e-13, err_msg=name

@@ -5,6 +5,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
+from cle_port.compare.units import fully_connected, params, recurrent, unit_of
 from cle_port.layers import NonlinCell, StemCell, first_columns
 from cle_port.layers.feedforward import FullyConnectedLayer
 from cle_port.layers.recurrent import LSTM, RecurrentLayer, SimpleRecurrent
@@ -21,48 +22,6 @@ FULLY_CONNECTED = [
     if "out" in recorded("layers", case)  # giving ndim fails in the original
 ]
 RECURRENT = case_names("layers", "SimpleRecurrent", "LSTM")
-# What the recordings do not say of their cases: units where the name has none, and constants.
-UNITS = {
-    "cons_no_bias": "softplus",
-    "mixed_3d_2d": "tanh",
-    "one_row": "relu",
-    "two_parents_2d": "tanh",
-    "two_parents_3d": "relu",
-}
-CONS = {f"{unit}_3d": 0.25 for unit in NonlinCell.UNITS} | {"cons_no_bias": 1e-4, "one_row": 1.0}
-
-
-def parents(case):
-    """Names of the inputs in their order, and how many rows their weights have."""
-    order = [name for name in case["param_order"].tolist() if name.startswith("W_")]
-    names = [name.split("__")[0].removeprefix("W_") for name in order]
-    return names, [len(case[f"in/p_{name}"]) for name in order]
-
-
-def params(x):
-    return {name.removeprefix("p_"): p for name, p in x.items() if name.startswith("p_")}
-
-
-def unit_of(variant):
-    """Unit of a fully connected case; most names begin with it."""
-    named = [unit for unit in NonlinCell.UNITS if variant.startswith(f"{unit}_")]
-    return UNITS.get(variant, named[-1] if named else "linear")
-
-
-def fully_connected(case, arrays):
-    """Build the layer of a case: a function from symbolic inputs to its output."""
-    variant = case.split("/")[1]
-    names, dims = parents(arrays)
-    layer = FullyConnectedLayer(
-        name="h",
-        parent=names,
-        parent_dim=dims,
-        nout=arrays["out"].shape[-1],
-        unit=unit_of(variant),
-        cons=CONS.get(variant, 0.0),
-        use_bias="in/p_b_h" in arrays,
-    )
-    return lambda x: layer.fprop([x[f"x_{parent}"] for parent in names], params(x))
 
 
 @pytest.mark.parametrize("floatX", FLOATS)
@@ -125,37 +84,6 @@ def test_FullyConnectedLayer_refuses(inputs, ndim, message):
     tparams = {"W_a__h": pt.dmatrix(), "b_h": pt.dvector()}
     with pytest.raises(ValueError, match=message):
         layer.fprop(inputs, tparams, ndim)
-
-
-def recurrent(case, arrays):
-    """Build the layer of a case, one step of it or five under scan."""
-    kind, variant = case.split("/")
-    names, dims = parents(arrays)
-    order = [name for name in arrays["param_order"].tolist() if name.startswith("U_")]
-    others = [name.split("__")[0].removeprefix("U_") for name in order[1:]]
-    layer = {"SimpleRecurrent": SimpleRecurrent, "LSTM": LSTM}[kind](
-        name="r",
-        parent=names,
-        parent_dim=dims,
-        recurrent=others,
-        recurrent_dim=[len(arrays[f"in/p_U_{other}__r"]) for other in others],
-        nout=arrays["in/p_U_r__r"].shape[0],
-        unit="relu" if variant == "relu" else "tanh",
-    )
-
-    def build(x):
-        X = [x[f"x_{name}"] for name in names]
-        H = [x[f"h_{name}"] for name in ("r", *others)]
-        if variant != "scan5":
-            return layer.fprop([X, H], params(x))
-        return pytensor.scan(
-            lambda x_a, x_c, h: layer.fprop([[x_a, x_c], [h]], params(x)),
-            sequences=X,
-            outputs_info=H,
-            return_updates=False,
-        )
-
-    return build
 
 
 @pytest.mark.parametrize("floatX", FLOATS)

@@ -12,8 +12,9 @@ import pytest
 from scipy.io import wavfile
 
 from cle_port import checkpoint
+from cle_port.compare.units import samples
 from cle_port.errors import UserError
-from cle_port.utils.op import GMM_argmax_mean, GMM_sample, GMM_sample_mean, multinomial
+from cle_port.utils.op import multinomial
 from datasets import demo_blizzard
 from datasets.iamondb_hdf5 import Line, LineWriter
 from models import sample
@@ -22,7 +23,7 @@ from models.program import make_mainloop
 from models.settings import Settings
 from tests.recordings import below, largest_difference, read
 from tests.test_vrnn_gmm import TINY
-from tests.units import FLOATS, case_names, compile_plainly, evaluate, recorded
+from tests.units import FLOATS, case_names, evaluate, recorded
 
 RECORDING = "artifacts/sample_vrnn_gauss.npz"
 RTOL = {"float64": 1e-13, "float32": 2e-6}
@@ -44,24 +45,13 @@ def keep_floatX():
 )
 def test_GMM_samples(case, floatX):
     helper, seed = case.split("/")
-    mu, sig, coeff, eps = (pt.matrix(name, dtype=floatX) for name in ("mu", "sig", "coeff", "eps"))
-    idx = pt.lvector("idx")
-    outputs = {
-        "GMM_sample": lambda: [GMM_sample(mu, sig, coeff, idx, eps)],
-        "GMM_sample_mean": lambda: list(GMM_sample_mean(mu, sig, coeff, idx, eps)),
-        "GMM_argmax_mean": lambda: list(GMM_argmax_mean(mu, sig, coeff, eps)),
-    }[helper]()
-    fn = compile_plainly([mu, sig, coeff, idx, eps], outputs)
     for num_k in ("k1", "k3"):
         arrays = recorded("random", f"{helper}/{seed}/{num_k}", floatX)
-        for call in ("call0", "call1"):
-            rows = len(arrays["mu"])
-            chosen = arrays.get(f"choice/{call}", np.zeros((rows, 1))).argmax(axis=1)
-            ours = fn(arrays["mu"], arrays["sig"], arrays["coeff"], chosen, arrays[f"eps/{call}"])
-            for i, value in enumerate(ours):
-                theirs = arrays[f"out{i}/{call}"]
-                assert value.dtype == theirs.dtype == floatX
-                assert largest_difference(value, theirs) <= np.finfo(floatX).eps
+        ours = samples(helper, arrays)
+        assert set(ours) == {name for name in arrays if name.startswith("out")}
+        for name, value in ours.items():
+            assert value.dtype == arrays[name].dtype == floatX
+            assert largest_difference(value, arrays[name]) <= np.finfo(floatX).eps
 
 
 def test_multinomial_draws_components_by_their_weights():

@@ -4,6 +4,7 @@ import numpy as np
 import pytensor
 import pytest
 
+from cle_port.compare.units import keywords
 from cle_port.utils import (
     castX,
     init_tparams,
@@ -17,12 +18,6 @@ from cle_port.utils import (
 from tests.units import FLOATS, case_names, recorded
 
 CASES = case_names("utils", "segment_axis")
-
-
-def keywords(case):
-    """Recorded arguments, such as ``length=4`` or ``end=pad``."""
-    pairs = (text.split("=") for text in case["kw"].tolist())
-    return {name: value if name == "end" else int(value) for name, value in pairs}
 
 
 @pytest.mark.parametrize("name", [case for case in CASES if "out" in recorded("utils", case)])

@@ -1,0 +1,520 @@
+"""Repeat a recorded run of the original with the port's own programs.
+
+The programs in ``models/`` are built by their own functions from the recorded
+settings, then run to their end with recorded parameters, batches and noise.
+
+Nothing of this can be imported without ``models/`` on the path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cle_port.backend import compile_function
+from cle_port.compare import tolerances
+from cle_port.compare.recording import below, scalar, text
+from cle_port.errors import UserError
+from cle_port.train import Training, TrainLog
+from cle_port.train.ext import EarlyStopping, Monitoring
+from cle_port.utils import zipp
+from datasets.blizzard import RowRanges
+from models import program, rnn_gauss, rnn_gmm, vrnn_gauss, vrnn_gmm
+from models.settings import Settings
+
+Arrays = Mapping[str, NDArray]
+
+NETS: dict[str, Callable[[Settings], program.Net]] = {
+    "rnn_gauss": rnn_gauss.RNN_Gauss,
+    "rnn_gmm": rnn_gmm.RNN_GMM,
+    "vrnn_gauss": vrnn_gauss.VRNN_Gauss,
+    "vrnn_gmm": vrnn_gmm.VRNN_GMM,
+}
+WIDTHS: dict[str, dict[str, dict[str, int]]] = {
+    "rnn_gauss": rnn_gauss.WIDTHS,
+    "rnn_gmm": rnn_gmm.WIDTHS,
+    "vrnn_gauss": vrnn_gauss.WIDTHS,
+    "vrnn_gmm": vrnn_gmm.WIDTHS,
+}
+DATASETS = ("blizzard", "iamondb")
+# Rows of Blizzard as the original's scripts have them: end of training, and of validation;
+# monitored of the training data.
+TRAIN_END, VALID_END, MONITOR_ROWS = 2040064, 2152704, 112640
+LAST = 999  # stands for the last update in the names of snapshots
+
+
+@dataclass
+class Program:
+    """A program compiled for the settings and data of recordings.
+
+    Attributes
+    ----------
+    label : str
+        Data set and name, such as ``blizzard_vrnn_gmm``.
+    floatX : str
+        Precision that it is compiled for.
+    mainloop : Training
+    inspect : callable
+        From a batch: the outputs of ``mainloop.model.forward``, the raw
+        gradients, and what the extensions make of them.
+    initial : dict of str to ndarray
+        Parameters that the port draws from the recorded seed.
+    """
+
+    label: str
+    floatX: str
+    mainloop: Training
+    inspect: Callable
+    initial: dict[str, NDArray]
+
+
+@dataclass
+class Run:
+    """What the port computed in the place of the original.
+
+    Attributes
+    ----------
+    floatX : str
+        Precision of the port.
+    recording : mapping of str to ndarray
+    mainloop : Training
+    log : TrainLog
+    before : dict of int to dict
+        By update: the carried state before it and the batch ``x``.
+    first : dict of str to dict
+        Of the first update: ``forward``, ``grad_raw``, ``grad_clipped`` by name.
+    snapshots : dict of int to dict
+        Parameters and optimizer state after those updates that are recorded.
+    terms : list of dict
+        By update: cost, its terms, ``grad_norm``.
+    restarted : dict of int to dict
+        The same from each recorded state.
+    perturbed : dict of int to dict
+        `snapshots` after every initial weight was changed by one unit in the
+        last place; empty unless asked for.
+    files : list of str
+        Names of the checkpoints that it left behind, sorted.
+    ended : str
+        Why the run ended too early, if it did.
+    """
+
+    floatX: str
+    recording: Arrays
+    mainloop: Training
+    log: TrainLog = field(default_factory=TrainLog)
+    before: dict[int, dict[str, NDArray]] = field(default_factory=dict)
+    first: dict[str, dict[str, NDArray]] = field(default_factory=dict)
+    snapshots: dict[int, dict[str, NDArray]] = field(default_factory=dict)
+    terms: list[dict[str, float]] = field(default_factory=list)
+    restarted: dict[int, dict[str, float]] = field(default_factory=dict)
+    perturbed: dict[int, dict[str, NDArray]] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    ended: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Kind of run, see `kind_of`."""
+        return kind_of(self.recording)
+
+    @property
+    def lower_precision(self) -> str:
+        """Which of the two precisions, recorded and repeated, is the lower."""
+        single = "float32" in (self.floatX, scalar(self.recording, "meta/floatX"))
+        return "float32" if single else "float64"
+
+
+class Playback:
+    """Recorded noise in place of `NormalNoise`."""
+
+    def __init__(self, noise: Sequence[NDArray]) -> None:
+        self.noise = iter(noise)
+
+    def draw(self, n_step: int, batch_size: int) -> NDArray:
+        """Return the next noise, shape (n_step, batch_size, z_dim)."""
+        eps = next(self.noise, None)
+        if eps is None or eps.ndim != 3 or eps.shape[:2] != (n_step, batch_size):
+            found = "no more" if eps is None else f"shape {eps.shape}"
+            raise UserError(
+                f"the recording has noise of {found} where a batch of {n_step} frames and "
+                f"{batch_size} sequences needs some; it is not whole"
+            )
+        return eps
+
+
+class RecordedLines:
+    """Recorded batches of IAM-OnDB in the place of `datasets.iamondb.IAMOnDB`."""
+
+    def __init__(self, name: str, batches: Sequence[tuple[NDArray, ...]]) -> None:
+        self.name = name
+        self.batches = list(batches)
+        self.batch_size = batches[0][0].shape[1]
+
+    def num_examples(self) -> int:
+        """Return the number of sequences."""
+        return len(self.batches) * self.batch_size
+
+    def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
+        """Return x and mask of the batch that starts there."""
+        return self.batches[start // self.batch_size]
+
+    def theano_vars(self, batch_size: int) -> list[Any]:
+        """Symbolic x and mask."""
+        floatX = pytensor.config.floatX
+        return [
+            pt.tensor("x", dtype=floatX, shape=(None, batch_size, 3)),
+            pt.tensor("mask", dtype=floatX, shape=(None, batch_size)),
+        ]
+
+
+def label_of(recording: Arrays) -> str:
+    """Name the recorded program: data set and script.
+
+    Raises
+    ------
+    UserError
+        If the port does not have it.
+    """
+    dataset, name = scalar(recording, "meta/dataset"), scalar(recording, "meta/model")
+    if dataset not in DATASETS or name not in NETS:
+        raise UserError(
+            f"the recorded program is {name!r} for {dataset!r}; the port has "
+            f"{', '.join(NETS)} for {' and '.join(DATASETS)}"
+        )
+    return f"{dataset}_{name}"
+
+
+def kind_of(recording: Arrays) -> str:
+    """Kind of a recorded run: 'small', 'strong' or 'clipped'.
+
+    Of a variant that has another name, those whose weights were exchanged are
+    taken for strong, others are small: they start from the scripts' weights.
+    """
+    variant = scalar(recording, "meta/variant")
+    if variant in tolerances.KINDS:
+        return variant
+    return "strong" if any(key.startswith("init/") for key in recording) else "small"
+
+
+def settings(recording: Arrays, floatX: str, backend: str, folder: Path) -> Settings:
+    """Recorded settings and exchanged literals as the port's settings.
+
+    Raises
+    ------
+    UserError
+        If they are unknown or do not fit the recorded arrays.
+    """
+    dataset, name = label_of(recording).split("_", 1)
+    try:
+        config = text(recording, "config/names", "config/values")
+        numbers: dict[str, Any] = {k: float(v) if k == "lr" else int(v) for k, v in config.items()}
+        changed = exchanged(recording)
+        widths = {k: changed.get(v, v) for k, v in WIDTHS[name][dataset].items()}
+        args = Settings(
+            **{**numbers, **widths},
+            dataset=dataset,
+            data_path=str(folder),
+            save_path=str(folder / "runs"),
+            floatX=floatX,
+            backend=backend,
+            seed=int(scalar(recording, "meta/numpy_seed")),
+            quiet=True,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the recording's settings cannot be used: {error}") from error
+    _check_sizes(args, recording)
+    return args
+
+
+def exchanged(recording: Arrays) -> dict[int, int]:
+    """Literals of the script's ``main`` that were exchanged for the recording, old to new."""
+    return dict(zip(recording["constants/from"].tolist(), recording["constants/to"].tolist()))
+
+
+def _check_sizes(args: Settings, recording: Arrays) -> None:
+    """Refuse sizes that no recorded array has, before anything of that size is made."""
+    params = below(recording, "param/000")
+    batch = recording["update/000/x"].shape
+    largest = max((max(value.shape, default=1) for value in params.values()), default=0)
+    dataset, name = label_of(recording).split("_", 1)
+    keys = ["rnn_dim", *(key for key in WIDTHS[name][dataset] if key != "depth")]
+    keys += ["z_dim"] * name.startswith("vrnn") + ["num_k"] * name.endswith("gmm")
+    too_large = [key for key in keys if getattr(args, key) > largest]
+    if too_large or args.depth > len(params):
+        key = too_large[0] if too_large else "depth"
+        raise UserError(
+            f"the recording's {key} is {getattr(args, key)}, but no recorded parameter is as large"
+        )
+    if len(batch) != 3 or batch[1:] != (args.batch_size, args.x_dim):
+        raise UserError(
+            f"the recorded batches have shape {batch}, which does not fit batch_size "
+            f"{args.batch_size} and x_dim {args.x_dim}"
+        )
+
+
+def recorded_lines(recording: Arrays) -> program.IAMOnDBData:
+    """Training batches of the first epoch, validation batches of the first pass."""
+    n_train = scalar(recording, "meta/n_updates") // max(1, scalar(recording, "meta/epoch_seen"))
+    calls = sorted({k.split("/")[2] for k in recording if k.startswith("monitor_call/000/")})
+    places = {
+        "train": [f"update/{n:03d}" for n in range(n_train)],
+        "valid": [f"monitor_call/000/{call}" for call in calls],
+    }
+    parts: list[Any] = []
+    for name, here in places.items():
+        batches = [(recording[f"{at}/x"], recording[f"{at}/mask"]) for at in here]
+        shapes = {(x.shape[1:], mask.shape == x.shape[:2]) for x, mask in batches}
+        if len(shapes) != 1 or next(iter(shapes))[0][1:] != (3,) or not next(iter(shapes))[1]:
+            raise UserError(f"the recorded {name} batches have no, or differing, shapes")
+        parts.append(RecordedLines(name, batches))
+    train, valid = parts
+    return program.IAMOnDBData(train, valid, "recorded batches")
+
+
+def blizzard_folder(folder: Path, recording: Arrays) -> None:
+    """Write the recorded rows and statistics as the program expects them."""
+    with h5py.File(folder / f"{program.FILE_NAME}.h5", "w") as file:
+        file["data"] = recording["data/rows"]
+    np.savez(
+        folder / f"{program.FILE_NAME}_normal.npz",
+        X_mean=recording["data/X_mean"],
+        X_std=recording["data/X_std"],
+    )
+
+
+def make_mainloop(recording: Arrays, args: Settings, folder: Path) -> Training:
+    """Build the program by its own functions, on the recorded data."""
+    dataset, name = label_of(recording).split("_", 1)
+    if dataset == "iamondb":
+        return program.iamondb_mainloop(name, NETS[name], args, recorded_lines(recording))
+    blizzard_folder(folder, recording)
+    changed = exchanged(recording)
+    train_end, valid_end, monitor_rows = (
+        changed.get(number, number) for number in (TRAIN_END, VALID_END, MONITOR_ROWS)
+    )
+    data = program.open_blizzard(args)._replace(
+        rows=RowRanges(train_end, monitor_rows, train_end, valid_end)
+    )
+    return program.blizzard_mainloop(name, NETS[name], args, data)
+
+
+def digest(recording: Arrays) -> str:
+    """Identify settings and data: recordings of which one program can repeat all.
+
+    Parameters, noise and learning rate are given to a compiled program, the
+    rest is built in.
+    """
+    config = text(recording, "config/names", "config/values")
+    config.pop("lr", None)
+    found = hashlib.sha256(repr(sorted(config.items())).encode())
+    for key in sorted(recording):
+        built_in = key.startswith(("constants/", "data/"))
+        batch = key.startswith(("update/", "monitor_call/")) and key.endswith(("/x", "/mask"))
+        if built_in or batch or key in ("meta/dataset", "meta/model", "meta/numpy_seed"):
+            value = recording[key]
+            found.update(f"{key} {value.dtype} {value.shape}".encode() + value.tobytes())
+    return found.hexdigest()
+
+
+def compile_program(recording: Arrays, floatX: str, folder: Path, backend: str = "auto") -> Program:
+    """Compile a program for a recording.
+
+    Parameters
+    ----------
+    recording : mapping of str to ndarray
+    floatX : {'float64', 'float32'}
+    folder : path
+        Empty folder for its data and what it writes.
+    backend : {'auto', 'jax', 'c', 'numba'}
+
+    Raises
+    ------
+    UserError
+        If the recording is not of a program of the port, or not whole.
+    """
+    with pytensor.config.change_flags(floatX=floatX):
+        mainloop = make_mainloop(recording, settings(recording, floatX, backend, folder), folder)
+        inspect = compile_function(
+            mainloop.inputs,
+            [
+                *mainloop.model.forward.values(),
+                *mainloop.raw_grads.values(),
+                *mainloop.grads.values(),
+            ],
+            None,
+            mainloop.backend,
+        )
+    initial = {k: p.get_value() for k, p in mainloop.model.params.items()}
+    _check_params(recording, initial)
+    return Program(label_of(recording), floatX, mainloop, inspect, initial)
+
+
+def _check_params(recording: Arrays, params: Arrays) -> None:
+    theirs = {name: value.shape for name, value in below(recording, "param/000").items()}
+    ours = {name: value.shape for name, value in params.items()}
+    for name in {**theirs, **ours}:
+        if theirs.get(name) != ours.get(name):
+            raise UserError(
+                f"parameter {name} has shape {theirs.get(name, 'none')} in the recording and "
+                f"{ours.get(name, 'none')} in the port's program of the recorded settings"
+            )
+
+
+def repeat_run(prog: Program, recording: Arrays, bar: tqdm | None = None) -> Run:
+    """Repeat a recorded run, looking at everything before and after each update.
+
+    Parameters
+    ----------
+    prog : Program
+        Compiled for a recording with the same `digest`.
+    recording : mapping of str to ndarray
+    bar : tqdm.tqdm, optional
+        Moved on at each update.
+
+    Returns
+    -------
+    Run
+    """
+    with pytensor.config.change_flags(floatX=prog.floatX):
+        run = Run(prog.floatX, recording, prog.mainloop)
+        _reset(prog.mainloop, recording)
+        _watch(prog, run, bar)
+        run.log = prog.mainloop.trainlog
+        run.files = [path.name for path in _checkpoints(prog.mainloop)]
+        run.restarted = _restart(prog, recording)
+        if run.kind == "small" and run.lower_precision == "float64":
+            moved = Run(prog.floatX, recording, prog.mainloop)
+            _reset(prog.mainloop, recording)
+            _move_by_one_ulp(prog.mainloop)
+            _watch(prog, moved, bar)
+            run.perturbed = moved.snapshots
+        prog.mainloop.trainlog = run.log
+    return run
+
+
+def n_updates(recording: Arrays) -> int:
+    """Number of updates that `repeat_run` will make."""
+    is_double = scalar(recording, "meta/floatX") == "float64"
+    n = int(scalar(recording, "meta/n_updates"))
+    return 2 * n if is_double and kind_of(recording) == "small" else n
+
+
+def _reset(mainloop: Training, recording: Arrays) -> None:
+    """Back to the beginning: recorded parameters and noise, all else zero."""
+    zipp(below(recording, "param/000"), mainloop.model.params)
+    for variable in [*mainloop.optimizer.state.values(), *mainloop.model.updates]:
+        variable.set_value(np.zeros_like(variable.get_value()))
+    config = text(recording, "config/names", "config/values")
+    mainloop.optimizer.lr.set_value(np.asarray(float(config["lr"]), pytensor.config.floatX))
+    mainloop.trainlog = type(mainloop.trainlog)()
+    mainloop.endloop = 0
+    for extension in mainloop.find_extension("ext_save"):
+        if isinstance(extension, EarlyStopping):
+            extension.best = sys.float_info.max
+    for path in _checkpoints(mainloop):
+        path.unlink()
+    if "update/000/eps" not in recording:
+        return
+    count = int(scalar(recording, "meta/n_updates"))
+    data: Any = mainloop.data
+    data.noise = Playback([recording[f"update/{n:03d}/eps"] for n in range(count)])
+    calls = sorted(k for k in recording if k.startswith("monitor_call/") and k.endswith("/eps"))
+    noise = Playback([recording[call] for call in calls])
+    for extension in mainloop.extension:
+        if isinstance(extension, Monitoring):
+            for monitored in extension.data:
+                monitored.noise = noise  # type: ignore[attr-defined]
+
+
+def _checkpoints(mainloop: Training) -> list[Path]:
+    """Checkpoints in the folder of the run."""
+    folders = {ext.path for ext in mainloop.extension if isinstance(ext, EarlyStopping)}
+    return sorted(path for folder in folders for path in folder.glob("*.npz"))
+
+
+def _move_by_one_ulp(mainloop: Training) -> None:
+    """Change every initial weight by one unit in the last place, up or down."""
+    rng = np.random.default_rng(0)
+    for p in mainloop.model.params.values():
+        value = np.asarray(p.get_value())
+        p.set_value(np.nextafter(value, rng.choice([-np.inf, np.inf], size=value.shape)))
+
+
+def _watch(prog: Program, run: Run, bar: tqdm | None) -> None:
+    """Run to the end; what is seen goes into ``run``."""
+    mainloop = prog.mainloop
+    params, state = mainloop.model.params, mainloop.model.updates
+    wanted = {min(int(n), n_recorded(run.recording)) for n in run.recording["meta/snapshots"]}
+    update = mainloop.update
+
+    def watched(batch: Sequence[NDArray]) -> list[float]:
+        n = mainloop.trainlog.batch_seen
+        run.before[n] = {str(v.name): np.array(v.get_value()) for v in state} | {"x": batch[0]}
+        values = [np.asarray(value) for value in prog.inspect(*batch)]
+        run.terms.append(_scalars(mainloop, values, batch[0].shape[1]))
+        if n == 0:
+            n_forward, n_param = len(mainloop.model.forward), len(params)
+            run.first["forward"] = dict(zip(mainloop.model.forward, values))
+            run.first["grad_raw"] = dict(zip(params, values[n_forward:]))
+            run.first["grad_clipped"] = dict(zip(params, values[n_forward + n_param :]))
+        result = update(batch)
+        if n + 1 in wanted:
+            run.snapshots[n + 1] = {k: np.array(p.get_value()) for k, p in params.items()} | {
+                k: np.array(v.get_value()) for k, v in mainloop.optimizer.state.items()
+            }
+        if bar is not None:
+            bar.update()
+        return result
+
+    mainloop.update = watched  # type: ignore[method-assign]
+    try:
+        mainloop.run()
+    except UserError as error:  # monitoring found the run diverged
+        run.ended = str(error)
+    finally:
+        mainloop.update = update  # type: ignore[method-assign]
+    if mainloop.interrupted:
+        raise KeyboardInterrupt
+
+
+def n_recorded(recording: Arrays) -> int:
+    """Number of updates of the recorded run."""
+    return int(scalar(recording, "meta/n_updates"))
+
+
+def _scalars(mainloop: Training, values: Sequence[NDArray], batch_size: int) -> dict[str, float]:
+    """Cost, its terms and the norm of the raw gradients, from what ``inspect`` returns."""
+    forward = dict(zip(mainloop.model.forward, values))
+    raw = values[len(forward) : len(forward) + len(mainloop.model.params)]
+    squares = sum(float(np.sum((g.astype(float) / batch_size) ** 2)) for g in raw)
+    terms = {k: float(v) for k, v in forward.items() if v.ndim == 0}
+    return terms | {"grad_norm": squares**0.5}
+
+
+def _restart(prog: Program, recording: Arrays) -> dict[int, dict[str, float]]:
+    """Cost, terms and gradient norm from each recorded state, by number of updates."""
+    mainloop = prog.mainloop
+    restarted = {}
+    for n in (int(n) for n in recording["meta/snapshots"]):
+        params = below(recording, f"param/{n:03d}")
+        if not params or f"update/{n:03d}/x" not in recording:
+            continue
+        zipp(params, mainloop.model.params)
+        before = below(recording, f"update/{n:03d}")
+        for variable in mainloop.model.updates:
+            value = np.asarray(before[f"{variable.name}_before"], pytensor.config.floatX)
+            variable.set_value(value)
+        batch = [before[str(v.name)] for v in mainloop.inputs]
+        values = [np.asarray(value) for value in prog.inspect(*batch)]
+        restarted[n] = _scalars(mainloop, values, batch[0].shape[1])
+    return restarted

@@ -1,0 +1,102 @@
+"""How far the port may be from the original.
+
+Differences are relative to the largest entry of the recorded array.  In double
+precision 1e-9 is allowed.  The figures for single precision are twice those of
+the original against itself, float32 against float64, on the same seeds: two
+programs in single precision may each be as far from the truth as that.  What
+has no figure says nothing in single precision: in runs from the scripts' own
+small weights many gradients are rounding noise, which Adam turns into steps of
+full length.
+"""
+
+from __future__ import annotations
+
+FLOAT64 = dict.fromkeys(
+    ("cost", "kl", "forward", "grad", "grad_norm", "param", "state", "bound", "channel"), 1e-9
+)
+FLOAT32 = {
+    "small": {
+        "cost": 2 * 1.4e-7,
+        "forward": 2 * 8e-7,
+        "grad_norm": 2 * 5e-7,
+        "bound": 2 * 1.4e-7,
+    },
+    "strong": {
+        "cost": 2 * 8e-7,
+        "kl": 2 * 3e-5,
+        "forward": 2 * 3.4e-7,
+        "grad": 2 * 2.3e-6,
+        "grad_norm": 2 * 7e-6,
+        "param": 2 * 1.5e-4,
+        "state": 2 * 8e-6,
+        "bound": 2 * 1e-6,
+        "channel": 2 * 9.2e-6,
+    },
+    "clipped": {
+        "cost": 2 * 4e-5,
+        "kl": 2 * 4e-5,
+        "forward": 2 * 3.6e-7,
+        "grad": 2 * 2.5e-6,
+        "grad_norm": 2 * 8e-5,
+        "param": 2 * 1e-4,
+        "state": 2 * 2.3e-5,
+        "bound": 2 * 5e-6,
+        "channel": 2 * 3.3e-5,
+    },
+}
+KINDS = tuple(FLOAT32)
+FLOAT32_UNITS = {
+    "costs": 2 * 1e-6,
+    "extreme": 2 * 4e-5,
+    "layers": 2 * 1e-6,
+    "optim": 2 * 5e-7,
+    "random": 2.0**-22,
+}
+ALWAYS_DOUBLE = ("init", "utils", "data")  # NumPy functions, whatever floatX is
+
+
+def of_run(kind: str, floatX: str, tolerance: float | None = None) -> dict[str, float]:
+    """Look up what is allowed of a repeated run.
+
+    Parameters
+    ----------
+    kind : {'small', 'strong', 'clipped'}
+        Whether the run starts from the scripts' own weights, from larger ones,
+        or from such with gradients far above the clipping threshold.
+    floatX : {'float64', 'float32'}
+        The lower of both precisions.
+    tolerance : float, optional
+        Put in the place of all figures.
+
+    Returns
+    -------
+    dict of str to float
+        Relative difference allowed, by quantity.
+    """
+    table = FLOAT64 if floatX == "float64" else FLOAT32[kind]
+    return dict.fromkeys(table, tolerance) if tolerance is not None else dict(table)
+
+
+def of_unit(section: str, case: str, floatX: str, tolerance: float | None = None) -> float:
+    """Look up what is allowed of a single function.
+
+    Parameters
+    ----------
+    section : str
+        Such as 'costs'.
+    case : str
+        Recorded case; those called extreme lose more digits.
+    floatX : {'float64', 'float32'}
+    tolerance : float, optional
+        Put in the place of the figures.
+
+    Returns
+    -------
+    float
+        Relative difference allowed.
+    """
+    if tolerance is not None:
+        return tolerance
+    if floatX == "float64" or section in ALWAYS_DOUBLE:
+        return 1e-9
+    return FLOAT32_UNITS["extreme" if "extreme" in case else section]
