@@ -22,6 +22,7 @@ import pytensor
 from numpy.typing import NDArray
 
 from cle_port import checkpoint
+from cle_port.compare.command import import_programs
 from cle_port.errors import UserError, one_line
 from cle_port.layers import InitCell, Shape
 from cle_port.unpickle import UNREADABLE, Instance, finished, load_objects
@@ -299,6 +300,7 @@ def find_settings(path: Path, mainloop: MainLoop) -> dict[str, Any]:
     UserError
         If the parameters are not those of the program, or not finite.
     """
+    import_programs()
     from models.parts import Init
     from models.sample import NETS, check_params
     from models.settings import CONFIG_FOLDER, Settings, read_config

@@ -30,6 +30,7 @@ import shutil
 import sys
 import tempfile
 import types
+import warnings
 from collections import OrderedDict
 from contextlib import contextmanager
 
@@ -138,6 +139,12 @@ def parse(argv=None):
     parser.add_argument(
         "--checkpoints", help="folder that keeps what the program saves, one below it for each kind"
     )
+    parser.add_argument(
+        "--params",
+        metavar="FILE.npz",
+        help="start from these parameters, by name, in the place of the script's own; the run's "
+        "kind is then called given (python -m cle_port.compare export makes such files)",
+    )
     parser.add_argument("--numpy_seed", type=int, default=20150)
     parser.add_argument("--mrg_seed", type=int, default=4242)
     parser.add_argument(
@@ -162,17 +169,18 @@ def record(args):
         saved = os.path.abspath(args.checkpoints or os.path.join(work, "saved"))
         config["save_path"] = folder(os.path.join(saved, "small"))
         program = Program(label, path, config, exchanged(args, label))
-        for kind in KINDS:
-            if kind != "small" and kind not in args.kinds:
-                continue
-            seed = args.mrg_seed + KINDS.index(kind)
-            if kind == "small":
-                run = program.run(args.numpy_seed, seed)
-            else:
-                run = program.restart(kind, seed, folder(os.path.join(saved, kind)))
-            if kind in args.kinds:
-                name = "model_%s_%s_%s.npz" % (label, kind, args.floatX)
-                write(os.path.join(args.out, name), run.arrays)
+
+        def keep(run):
+            name = "model_%s_%s_%s.npz" % (label, run.kind, args.floatX)
+            write(os.path.join(args.out, name), run.arrays)
+
+        run = program.run(args.numpy_seed, args.mrg_seed, args.params)
+        if args.params or "small" in args.kinds:
+            keep(run)
+        for kind in ("strong", "clipped"):
+            if kind in args.kinds and not args.params:
+                seed = args.mrg_seed + KINDS.index(kind)
+                keep(program.restart(kind, seed, folder(os.path.join(saved, kind))))
     finally:
         shutil.rmtree(work)
 
@@ -401,8 +409,11 @@ class Program(object):
         self.mainloop = None
         self.recording = None
 
-    def run(self, numpy_seed, mrg_seed):
-        """Call main under the seeds, watching; return the `Recording`."""
+    def run(self, numpy_seed, mrg_seed, params=None):
+        """Call main under the seeds, watching, from parameters of a file if one is given.
+
+        Returns the `Recording`.
+        """
         import theano
         from cle.cle.layers.feedforward import FullyConnectedLayer
         from cle.cle.train.ext import GradientClipping, Monitoring
@@ -410,7 +421,8 @@ class Program(object):
 
         self.rng = default_theano_rng
         self.rng.__init__(mrg_seed)
-        self.recording = Recording(self, "small", numpy_seed, mrg_seed)
+        kind = "given" if params else "small"
+        self.recording = Recording(self, kind, numpy_seed, mrg_seed)
         with replaced(
             (theano, "scan", self.watch_scan),
             (theano, "function", self.watch_function),
@@ -418,6 +430,7 @@ class Program(object):
             (FullyConnectedLayer, "fprop", self.watch_layer),
             (GradientClipping, "exe", self.watch_clipping),
             (Monitoring, "monitor_data_based_channels", self.watch_monitoring),
+            (self.script, "init_tparams", self.watch_initial(params)),
         ):
             np.random.seed(numpy_seed)
             with self.recording.log():
@@ -460,6 +473,20 @@ class Program(object):
             loop.run()
         self.recording.finish()
         return self.recording
+
+    def watch_initial(self, path):
+        """Let parameters of a file take the place of what the script has initialised."""
+
+        def watch(init_tparams):
+            def watched(params):
+                if path:
+                    self.recording.add_all("init", params)
+                    params = load_params(path, params)
+                return init_tparams(params)
+
+            return watched
+
+        return watch
 
     def watch_scan(self, scan):
         """Let the steps of a scan hand out the noise they draw."""
@@ -582,6 +609,33 @@ class Program(object):
         self.recording.after_monitoring(batch, outputs, seen)
 
 
+def load_params(path, params):
+    """Return parameters of a file, read by the original's function of this name.
+
+    Raises
+    ------
+    Refused
+        If the file has other ones.
+    """
+    from cle.cle import utils
+
+    shapes = {name: value.shape for name, value in params.items()}
+    utils.numpy, utils.warnings = np, warnings  # which it uses and does not import
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it only warns of what is missing
+            loaded = utils.load_params(path, OrderedDict(params))
+    except (EnvironmentError, ValueError, UserWarning) as error:
+        raise Refused("--params %s: %s" % (path, error))
+    for name, value in loaded.items():
+        if value.shape != shapes[name]:
+            raise Refused(
+                "--params %s: %s has shape %s and not %s; give --set and --exchange the sizes of "
+                "the model" % (path, name, value.shape, shapes[name])
+            )
+    return loaded
+
+
 class Watched(object):
     """A compiled function with further outputs, which it tells and keeps to itself."""
 
@@ -631,7 +685,7 @@ class Recording(object):
     ----------
     program : Program
     kind : str
-        Of `KINDS`.
+        Of `KINDS`, or ``given``.
     numpy_seed, mrg_seed : int
     """
 
