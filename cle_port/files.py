@@ -1,11 +1,14 @@
-"""Opening files that come from elsewhere."""
+"""Opening files that come from elsewhere, and writing files wholly or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from pathlib import Path
 from typing import BinaryIO
+
+from cle_port.errors import UserError
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
@@ -38,3 +41,36 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file; the old one stays whole until the new one is.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    content : bytes
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.  Nothing is left behind then.
+
+    Notes
+    -----
+    No counterpart in the original.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); free space or choose a folder that can be "
+            "written"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

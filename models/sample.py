@@ -24,7 +24,6 @@ import argparse
 import dataclasses
 import io
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,10 +42,10 @@ from scipy.signal import spectrogram
 from cle_port import checkpoint
 from cle_port.backend import BACKENDS, choose, compile_function
 from cle_port.errors import UserError
+from cle_port.files import write
 from cle_port.progress import elapsed_time, progress_bar
 from cle_port.train.ext import make_folder
 from cle_port.utils import zipp
-from datasets.hdf5_rows import sync, unwritable
 from datasets.iamondb_utils import write_svg
 from models.parts import Init, flat
 from models.program import noise_for, open_blizzard, open_iamondb, set_up
@@ -446,25 +445,6 @@ def as_points(strokes: dict[str, NDArray]) -> NDArray:
     steps = np.stack([strokes["pen"], strokes["dx"], strokes["dy"]], axis=1).astype(float)
     steps[:, 1:] = np.cumsum(steps[:, 1:], axis=0)
     return np.concatenate([np.zeros((1, 3)), steps])
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file, wholly or not at all.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        sync(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_waves(start: Path, sequences: Sequence[NDArray], data: Data, quiet: bool) -> list[Path]:

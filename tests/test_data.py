@@ -1,34 +1,12 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from cle_port.data import Data, DesignMatrix, Iterator, TemporalSeries
+from cle_port.compare import data_units
+from cle_port.compare.data_units import Given, Numbers, as_objects
+from cle_port.data import Data, DesignMatrix, Iterator
+from tests.recordings import read
 
-REFERENCE = np.load(Path(__file__).parent / "reference" / "units_data_float64.npz")
-
-
-class Numbers(Data):
-    """The integers below n, which a batch lists."""
-
-    def __init__(self, n, name="numbers"):
-        self.n = n
-        super().__init__(name=name)
-
-    def load(self, path):
-        return [np.arange(self.n)]
-
-    def slices(self, start, end):
-        return (self.data[0][start:end],)
-
-
-class Given(TemporalSeries):
-    def __init__(self, *arrays):
-        self.arrays = arrays
-        super().__init__()
-
-    def load(self, path):
-        return self.arrays
+REFERENCE = read("units_data_float64.npz")
 
 
 class InWorkers(Numbers):
@@ -37,32 +15,8 @@ class InWorkers(Numbers):
 
 
 def split(key):
-    """Ragged sequences as the recordings store them."""
-    ends = np.cumsum(REFERENCE[key + "/lengths"])
-    sequences = np.empty(len(ends), dtype=object)
-    for i, part in enumerate(np.split(REFERENCE[key + "/joined"], ends[:-1])):
-        sequences[i] = part
-    return sequences
-
-
-ITERATORS = sorted(key.removesuffix("/nbatch") for key in REFERENCE if key.endswith("/nbatch"))
-
-
-@pytest.mark.parametrize("case", ITERATORS)
-def test_batches_are_the_originals(case):
-    arguments = dict(word.split("=") for word in REFERENCE[case + "/kw"])
-    arguments = {name: int(value) for name, value in arguments.items()}
-    iterator = Iterator(Numbers(int(REFERENCE[case + "/n"])), **arguments)
-    batches = [batch[0] for batch in iterator]
-    assert iterator.batch_size == REFERENCE[case + "/batch_size"]
-    assert iterator.nbatch == REFERENCE[case + "/nbatch"]
-    assert [len(batch) for batch in batches] == REFERENCE[case + "/lengths"].tolist()
-    assert np.concatenate([*batches, []]).tolist() == REFERENCE[case + "/joined"].tolist()
-    assert len(iterator) == len(batches)
-
-
-def test_all_recorded_iterators_are_tested():
-    assert len(ITERATORS) == 10
+    """Ragged sequences as an array of objects."""
+    return as_objects(data_units.split(REFERENCE, key))
 
 
 def test_iterator_starts_anew_and_has_the_name_of_its_data():
@@ -133,16 +87,10 @@ def test_design_matrix_slices(tmp_path):
     assert data.num_examples() == 6
 
 
-def test_num_examples():
-    series = split("series/in")
-    assert Given(series, series[:2]).num_examples() == REFERENCE["series/num_examples"]
-
-
-@pytest.mark.parametrize("as_list", [False, True])
-def test_masks_and_padding_are_the_originals(as_list):
-    series = split("series/in")
-    data = Given(series)
-    batch = list(series) if as_list else series
+def test_masks_and_padding_of_a_list():
+    """Those of an array of objects are recorded, see test_prep.py."""
+    batch = list(split("series/in"))
+    data = Given(split("series/in"))
     x, mask = data.create_mask_and_zero_pad(batch)
     np.testing.assert_array_equal(data.create_mask(batch), REFERENCE["series/create_mask"])
     np.testing.assert_array_equal(data.zero_pad(batch), REFERENCE["series/zero_pad"])
@@ -152,13 +100,9 @@ def test_masks_and_padding_are_the_originals(as_list):
 
 
 def test_scalar_sequences():
-    flat = split("series/flat_in")
-    data = Given(flat)
-    x, mask = data.create_mask_and_zero_pad(flat)
-    np.testing.assert_array_equal(x, REFERENCE["series/flat_x"])
-    np.testing.assert_array_equal(mask, REFERENCE["series/flat_mask"])
+    data = Given(split("series/flat_in"))
     with pytest.raises(ValueError, match="create_mask_and_zero_pad"):
-        data.zero_pad(flat)
+        data.zero_pad(split("series/flat_in"))
 
 
 def test_temporal_slices_are_time_first():

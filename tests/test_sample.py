@@ -501,7 +501,7 @@ def test_leaves_no_half_written_file(monkeypatch, tmp_path):
 
     (tmp_path / "a.wav").write_bytes(b"old")
     with monkeypatch.context() as patch:
-        patch.setattr(sample.os, "replace", fail)
+        patch.setattr("os.replace", fail)
         with pytest.raises(UserError, match="No space left"):
             sample.write(tmp_path / "a.wav", b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["a.wav"]

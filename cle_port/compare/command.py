@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from cle_port.backend import BACKENDS
 from cle_port.compare import terminal
 from cle_port.compare.differences import Comparison, Difference
+from cle_port.compare.page import page
 from cle_port.compare.recording import Recording, scalar
 from cle_port.errors import UserError
+from cle_port.files import write
 from cle_port.progress import elapsed_time, progress_bar
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ def main(argv: Sequence[str]) -> int:
             comparisons.append(comparison)
             if not args.json:
                 print(terminal.report(comparison, tables, colors), end="\n\n", flush=True)
+    if args.html:
+        write(Path(args.html), page(comparisons).encode())
     if args.json:
         print(json.dumps([as_dict(comparison) for comparison in comparisons], allow_nan=False))
     else:

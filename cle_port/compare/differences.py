@@ -163,7 +163,7 @@ def compare(
     Difference
         Shapes that differ count as an infinite difference.
     """
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    ours, theirs = in_reals(ours), in_reals(theirs)
     facts: dict[str, Any] = {
         "name": name,
         "place": place or name,
@@ -187,6 +187,12 @@ def compare(
         relative=absolute / scale if scale else absolute,
         ulps=ulps_between(ours[where], theirs[where], theirs.dtype),
     )
+
+
+def in_reals(array: ArrayLike) -> NDArray:
+    """Array of real numbers: of complex ones the real parts, then the imaginary ones."""
+    array = np.asarray(array)
+    return np.stack([array.real, array.imag]) if np.iscomplexobj(array) else array
 
 
 def distance_of(ours: NDArray, theirs: NDArray) -> NDArray:

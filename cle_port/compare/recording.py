@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cle_port.checkpoint import DAMAGE
 from cle_port.errors import UserError
+from cle_port.files import open_file
 
 MAX_BYTES = 8 * 2**30  # of all arrays of a recording together, unpacked
 PLAIN_KINDS = "biufcSU"  # booleans, numbers and text
@@ -47,15 +48,21 @@ class Recording(Mapping[str, NDArray]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.name = self.path.stem
-        if not self.path.is_file():
-            raise UserError(f"there is no recording {self.path}; check the path")
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            self._stream = open_file(self.path)
+        except OSError as error:
+            raise UserError(
+                f"cannot read the recording {self.path} ({error.strerror}); check the path"
+            ) from error
+        try:
+            with zipfile.ZipFile(self._stream) as archive:
                 _check_members(archive)
-            self._file = np.load(self.path, allow_pickle=False)
-            self._names = dict.fromkeys(self._file.files)
+            self._stream.seek(0)
+            self._file = np.load(self._stream, allow_pickle=False)
         except DAMAGE as error:
+            self._stream.close()
             raise self._damaged(error) from error
+        self._names = dict.fromkeys(self._file.files)
 
     def __getitem__(self, key: str) -> NDArray:
         if key not in self._names:
@@ -87,6 +94,7 @@ class Recording(Mapping[str, NDArray]):
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+        self._stream.close()
 
     def _damaged(self, error: BaseException) -> UserError:
         reason = " ".join(str(error).split())[:200]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cle_port import cost
 from cle_port.compare import tolerances
+from cle_port.compare.data_units import repeat_data
 from cle_port.compare.differences import Comparison, Section, compare, with_signs_of
 from cle_port.compare.graphs import Arrays, Graph, compile_plainly, evaluate
 from cle_port.compare.recording import below, scalar
@@ -306,7 +307,7 @@ Repeated = Iterator[tuple[str, dict[str, NDArray] | str]]
 
 MISSING = "the port does not have them"
 TESTED = "held by tests of their own"
-TESTS_ONLY = ("EarlyStopping", "Monitoring", "Picklize", "orth")
+TESTS_ONLY = ("EarlyStopping", "Monitoring", "Picklize", "mrg", "multinomial", "orth")
 
 
 def groups_of(recording: Arrays, depth: int = 2) -> dict[str, dict[str, NDArray]]:
@@ -409,6 +410,7 @@ REPEAT: dict[str, Callable[[Arrays], Repeated]] = {
     "layers": repeat_layers,
     "init": repeat_init,
     "utils": repeat_utils,
+    "data": repeat_data,
     "optim": repeat_optim,
     "random": repeat_random,
 }
