@@ -15,6 +15,7 @@ EXTRAS = {
     "jax": ["jax>=0.7"],  # compiles these graphs in seconds where numba takes many minutes
     "audio": ["soundfile>=0.12"],  # reads wav, flac, ogg and mp3 for the build command
     "plot": ["matplotlib>=3.9"],  # draws the pictures of models/sample.py
+    "bench": ["torch>=2.5"],  # what the benchmarks compare with
     "test": ["pytest>=8", "hypothesis>=6.100", "setuptools>=68"],  # hypothesis: files to refuse
     "lint": ["mypy>=1.15", "ruff>=0.11"],
 }

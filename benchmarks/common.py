@@ -49,6 +49,14 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
+def current_memory() -> float:
+    """Resident memory of this process, in MB; Linux only, elsewhere the peak."""
+    with contextlib.suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return peak_memory()
+
+
 def describe_machine() -> str:
     """Processor, cores, memory and load."""
     cpu = platform.processor() or platform.machine()

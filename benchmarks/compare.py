@@ -21,10 +21,9 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,18 @@ import numpy as np
 
 from benchmarks import problem
 from benchmarks.common import N_STEP, NAMED, STACKS, describe_machine, positive, table
+from benchmarks.process import Process
 from models.settings import Settings
 
-PEERS = ("ours", "pytorch:eager", "pytorch:compiled", "pytorch:whole", "jax", "theano")
+PEERS = (
+    "ours",
+    *("pytorch:eager", "pytorch:compiled", "pytorch:whole", "jax", "theano"),
+    *("gemm:numpy", "gemm:torch", "gemm:jax"),
+)
 DEFAULT_PEERS = ("ours", "pytorch:eager", "pytorch:compiled", "jax")
-MODULES = {"pytorch": "pytorch_vrnn", "jax": "jax_vrnn", "theano": "original_theano"}
+# Ours divided by the best of a kind, and what it should be.
+GOALS = {"pytorch": "at most 0.9", "jax": "at most 1.0", "theano": "at most 0.5"}
+LIMIT = "gemm", "at least 0.75"  # the same, but it divided by ours
 TOY = {"z_dim": 5, "rnn_dim": 7, "num_k": 3, "batch_size": 4, "m_batch_size": 4, "depth": 2} | {
     key: width for width, key in enumerate(STACKS, start=6)
 }
@@ -50,19 +56,21 @@ CLOSE = 1e-3  # in float32, of the cost
 
 def main() -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    args = _parser().parse_args()
+    parser = _parser()
+    args = parser.parse_args()
+    if "theano" in args.peers and not args.original:
+        parser.error("the peer theano needs --original")
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-    pythons = dict(item.split("=", 1) for item in args.python)
     results = {}
     with tempfile.TemporaryDirectory(prefix="cle_port_benchmark_") as folder:
         if not args.no_check:
             for dataset in dict.fromkeys(
                 NAMED[n].get("dataset", "blizzard") for n in args.settings
             ):
-                check(Path(folder) / f"check_{dataset}", dataset, args, pythons)
+                check(Path(folder) / f"check_{dataset}", dataset, args)
         for name in args.settings:
-            results[name] = measure(Path(folder) / name, name, args, pythons)
+            results[name] = measure(Path(folder) / name, name, args)
             print(report(name, results[name]), flush=True)
     if args.json:
         Path(args.json).write_text(json.dumps(results, indent=1))
@@ -102,56 +110,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PEER=PATH",
         help="interpreter of a peer, if it is not this one",
     )
+    parser.add_argument(
+        "--original",
+        metavar="DIR",
+        help="folder with the repositories cle and nips2015_vrnn, which the peer theano needs",
+    )
     parser.add_argument("--no-check", action="store_true", help="do not compare in float64 first")
     parser.add_argument("--json", metavar="FILE", help="also write all figures here")
     return parser
 
 
-class Process:
-    """A peer in a process of its own; see `benchmarks.peers.worker`."""
-
-    def __init__(self, peer: str, folder: Path, floatX: str, pythons: Mapping[str, str]) -> None:
-        kind, colon, option = peer.partition(":")
-        cores = str(len(os.sched_getaffinity(0)))
-        threads = dict.fromkeys(
-            ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), cores
-        )
-        self.peer = peer
-        self.process = subprocess.Popen(
-            [
-                pythons.get(kind, sys.executable),
-                *("-m", "benchmarks.peers.worker"),
-                *(MODULES.get(kind, kind) + colon + option, str(folder), floatX),
-            ],
-            cwd=ROOT,
-            env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.versions = self._answer()["versions"]
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.peer} failed, see above")
-        return json.loads(line)
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+def start(peer: str, folder: Path, floatX: str, args: argparse.Namespace) -> Process:
+    """Start a peer as the command line says."""
+    pythons = dict(item.split("=", 1) for item in args.python)
+    return Process(peer, folder, floatX, pythons.get(peer.partition(":")[0]), args.original)
 
 
 def check(folder: Path, dataset: str, args: argparse.Namespace, pythons: Mapping[str, str]) -> None:
@@ -166,9 +138,9 @@ def check(folder: Path, dataset: str, args: argparse.Namespace, pythons: Mapping
     settings = Settings(**TOY, dataset=dataset, x_dim=x_dim, backend=args.backend, quiet=True)
     problem.write(folder, _saving_below(settings, folder), TOY_UPDATES, n_step=5)
     states: dict[str, dict[str, Any]] = {}
-    for peer in dict.fromkeys(["ours", *args.peers]):
+    for peer in dict.fromkeys(["ours", *filter(has_same_numbers, args.peers)]):
         _say(f"checking {peer} on {dataset}")
-        with Process(peer, folder, "float64", pythons) as process:
+        with start(peer, folder, "float64", args) as process:
             first = process.ask(updates=[0])
             process.ask(save=str(folder / "first.npz"))
             rest = process.ask(updates=list(range(1, TOY_UPDATES)))
@@ -184,6 +156,11 @@ def check(folder: Path, dataset: str, args: argparse.Namespace, pythons: Mapping
             raise SystemExit(f"{peer} does not compute what ours does")
 
 
+def has_same_numbers(peer: str) -> bool:
+    """Whether a peer computes costs, and from the noise that it is given."""
+    return peer.partition(":")[0] not in ("theano", "gemm")
+
+
 def difference(a: Any, b: Any) -> float:
     """Greatest difference, relative to the greatest number."""
     return float(np.max(np.abs(a - b)) / max(1e-30, np.max(np.abs(b))))
@@ -193,9 +170,7 @@ def _saving_below(settings: Settings, folder: Path) -> Settings:
     return Settings(**{**settings.as_dict(), "save_path": str(folder / "runs")})
 
 
-def measure(
-    folder: Path, name: str, args: argparse.Namespace, pythons: Mapping[str, str]
-) -> dict[str, Any]:
+def measure(folder: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Let all peers update in turns.
 
     Returns
@@ -209,7 +184,7 @@ def measure(
     n_step = args.frames or (0 if settings.dataset == "iamondb" else N_STEP)
     frames = problem.write(folder, _saving_below(settings, folder), args.batches, n_step)
     numbers = list(range(args.batches))
-    processes = [Process(peer, folder, args.floatX, pythons) for peer in args.peers]
+    processes = [start(peer, folder, args.floatX, args) for peer in args.peers]
     peers: dict[str, Any] = {}
     costs = {}
     for process in processes:
@@ -217,13 +192,14 @@ def measure(
         answer = process.ask(updates=numbers)
         costs[process.peer] = np.array(answer["costs"])
         peers[process.peer] = {
-            "first": answer["seconds"],
+            "first": answer["build"] + sum(answer["seconds"]),
             "seconds": [],
             "versions": process.versions,
         }
-    for peer, values in costs.items():
-        if not difference(values, costs[args.peers[0]]) <= CLOSE:
-            raise SystemExit(f"{peer} has other costs than {args.peers[0]}: {costs}")
+    comparable = [peer for peer in args.peers if has_same_numbers(peer)]
+    for peer in comparable:
+        if not difference(costs[peer], costs[comparable[0]]) <= CLOSE:
+            raise SystemExit(f"{peer} has other costs than {comparable[0]}: {costs}")
     for turn in range(args.turns):
         for process in processes:
             answer = process.ask(updates=numbers * args.repeats)
@@ -231,37 +207,59 @@ def measure(
             peers[process.peer]["peak"] = answer["peak"]
         _say(f"{name}: turn {turn + 1} of {args.turns}")
     for process in processes:
-        process.__exit__()
+        process.close()
     return {"frames": frames, "machine": describe_machine(), "peers": peers}
 
 
 def report(name: str, result: Mapping[str, Any]) -> str:
-    """Table of one setting."""
-    medians = {peer: per_update(figures["seconds"]) for peer, figures in result["peers"].items()}
-    ours = medians.get("ours")
+    """Table of one setting, and how it stands to the goals."""
     rows = []
     for peer, figures in result["peers"].items():
         turns = [statistics.mean(turn) for turn in figures["seconds"]]
         rows.append(
             (
                 peer,
-                f"{medians[peer]:.4f}",
+                f"{per_update(figures['seconds']):.4f}",
                 f"{min(turns):.4f}-{max(turns):.4f}",
-                f"{ours / medians[peer]:.2f}" if ours else "",
-                f"{sum(figures['first']):.1f}",
+                f"{figures['first']:.1f}",
                 f"{figures['peak']:.0f}",
             )
         )
-    header = ("peer", "s/update", "range of turns", "ours / it", "first pass s", "peak MB")
+    header = ("peer", "s/update", "range of turns", "first pass s", "peak MB")
     frames = ", ".join(map(str, dict.fromkeys(result["frames"])))
-    versions = "\n".join(dict.fromkeys(f["versions"] for f in result["peers"].values()))
-    where = f"{name}, frames {frames}; {result['machine']}; {versions}"
-    return f"\n{where}\n\n{table(header, rows)}"
+    versions = dict.fromkeys(figures["versions"] for figures in result["peers"].values())
+    where = f"{name}, frames {frames}; {result['machine']}"
+    text = "\n".join(["", where, *versions, "", table(header, rows)])
+    if "ours" in result["peers"]:
+        text += "\n\n" + table(("ours to", "ratio", "by best turns", "goal"), ratios(result))
+    return text
 
 
-def per_update(turns: Sequence[Sequence[float]]) -> float:
-    """Mean over batches of each one's median over turns: lengths may differ."""
-    return statistics.mean(statistics.median(batch) for batch in zip(*turns))
+def ratios(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Our time divided by the best of each kind of peer; of the products the reverse."""
+    rows = []
+    for kind, goal in [*GOALS.items(), LIMIT]:
+        peers = [peer for peer in result["peers"] if peer.partition(":")[0] == kind]
+        if not peers:
+            continue
+        row = []
+        for of_turns in (statistics.median, min):
+            seconds = {
+                peer: per_update(figures["seconds"], of_turns)
+                for peer, figures in result["peers"].items()
+            }
+            best = min(peers, key=seconds.__getitem__)
+            ratio = seconds["ours"] / seconds[best]
+            row.append(f"{1 / ratio if kind == LIMIT[0] else ratio:.2f} ({best})")
+        rows.append((kind, *row, goal))
+    return rows
+
+
+def per_update(
+    turns: Sequence[Sequence[float]], of_turns: Callable[..., float] = statistics.median
+) -> float:
+    """Mean over batches, whose lengths may differ, of each one's median over turns."""
+    return statistics.mean(of_turns(batch) for batch in zip(*turns))
 
 
 def _say(text: str) -> None:

@@ -88,7 +88,7 @@ def draw_lengths(rng: np.random.Generator, batch_size: int, n_step: int) -> NDAr
 
 def draw_batch(rng: np.random.Generator, settings: Settings, lengths: NDArray) -> dict[str, Any]:
     """Normal frames, noise and for IAM-OnDB pen bits and a mask."""
-    shape = (int(lengths.max()), settings.batch_size)
+    shape = (int(lengths.max()), len(lengths))
     x = rng.standard_normal((*shape, settings.x_dim))
     eps = rng.standard_normal((*shape, settings.z_dim))
     if settings.dataset != "iamondb":

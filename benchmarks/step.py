@@ -9,8 +9,8 @@ Examples
 --------
 ::
 
-    python benchmarks/step.py
-    python benchmarks/step.py --settings demo A-small --backend jax c --updates 40
+    python -m benchmarks.step
+    python -m benchmarks.step --settings demo A-small --backend jax c --updates 40
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``{"updates": [0, 1]}``
     Update on these batches; answers their costs, the seconds that each took,
-    and the greatest memory so far.
+    the greatest memory so far, and the seconds of building the peer before.
 ``{"save": "FILE.npz"}``
     Write parameters and first moments; answers nothing of interest.
 
@@ -63,14 +63,16 @@ class Worker:
     def updates(self, numbers: list[int]) -> dict[str, Any]:
         """Run updates and time them."""
         batches = read_batches(self.folder, numbers, self.floatX)
+        started = time.perf_counter()
         if self.peer is None:
             self.peer = self.make(self.problem, len(batches[0]["x"]), *self.options)
+        build = time.perf_counter() - started
         costs, seconds = [], []
         for batch in batches:
             started = time.perf_counter()
             costs.append(float(self.peer.update(batch)))
             seconds.append(time.perf_counter() - started)
-        return {"costs": costs, "seconds": seconds, "peak": peak_memory()}
+        return {"costs": costs, "seconds": seconds, "peak": peak_memory(), "build": build}
 
     def save(self, path: str) -> dict[str, Any]:
         """Write the peer's state."""

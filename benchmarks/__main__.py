@@ -1,0 +1,80 @@
+"""Run all benchmarks one after the other and print one report, in Markdown.
+
+It takes about an hour on two cores; leave the machine alone meanwhile.
+
+Examples
+--------
+::
+
+    python -m benchmarks > report.md
+    python -m benchmarks --only compare startup
+    python -m benchmarks --python pytorch=PYTHON theano=PYTHON2 --original DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TITLES = {
+    "compare": "Seconds per update beside others",
+    "startup": "From the start of the program to the first update",
+    "growth": "Growth",
+    "data": "Data and logging",
+}
+
+
+def main() -> int:
+    """Run the benchmarks from the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", choices=TITLES, default=list(TITLES))
+    parser.add_argument("--backend", default="auto", help="of ours")
+    parser.add_argument("--python", nargs="+", default=[], help="see python -m benchmarks.compare")
+    parser.add_argument("--original", help="see python -m benchmarks.compare; adds Theano")
+    args = parser.parse_args()
+    status = 0
+    for part in args.only:
+        print(f"\n## {TITLES[part]}\n", flush=True)
+        for command in commands(part, args):
+            print(f"`python -m {' '.join(command)}`\n", flush=True)
+            started = time.perf_counter()
+            done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT)
+            status = status or done.returncode
+            print(f"\n({time.perf_counter() - started:.0f} s)\n", flush=True)
+    return status
+
+
+def commands(part: str, args: argparse.Namespace) -> list[list[str]]:
+    """Return the command lines of one part."""
+    backend = ["--backend", args.backend]
+    if part == "startup":
+        return [["benchmarks.step", "--settings", "demo", "A-mid", *backend]]
+    if part == "growth":
+        return [["benchmarks.growth", *backend]]
+    if part == "data":
+        return [["benchmarks.data", "--settings", "A-mid", "A-wide", *backend]]
+    compare = ["benchmarks.compare", *backend]
+    if args.python:
+        compare += ["--python", *args.python]
+    peers = ["ours", "pytorch:eager", "pytorch:compiled", "jax"]
+    limit = ["gemm:numpy", "gemm:torch", "gemm:jax"]
+    with_original = [*peers, *limit, "theano"] if args.original else [*peers, *limit]
+    original = ["--original", args.original] if args.original else []
+    return [
+        [*compare, "--settings", "A-small", "--peers", *with_original, "--repeats", "5", *original],
+        [*compare, "--settings", "A-mid", "--peers", *with_original, *original],
+        [*compare, "--settings", "A-wide", "B-paper", "--turns", "3", "--peers", *peers, *limit],
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Benchmarks: that they compare what they say; how fast anything is, they find out themselves."""
+
+import argparse
+import importlib.util
+
+import h5py
+import numpy as np
+import pytest
+
+from benchmarks import compare, data, problem
+from benchmarks.common import NAMED, table
+from benchmarks.growth import Figures, report
+from benchmarks.peers.gemm import products, with_numpy
+from datasets.hdf5_rows import HDF5Rows
+from models.settings import Settings
+from models.vrnn_gmm import VRNN_GMM
+
+TINY = {**compare.TOY, "x_dim": 8}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Folder of a problem for each data set."""
+    folders = {}
+    for dataset, x_dim in (("blizzard", 8), ("iamondb", 3)):
+        folders[dataset] = tmp_path_factory.mktemp(dataset) / "problem"
+        settings = Settings(**{**TINY, "dataset": dataset, "x_dim": x_dim})
+        problem.write(folders[dataset], settings, n_batch=2, n_step=5)
+    return folders
+
+
+def test_problem_has_the_parameters_of_the_model(written):
+    read = problem.read(written["iamondb"])
+    net = VRNN_GMM(read.settings, problem.QuickInit(1))
+    assert {k: v.shape for k, v in read.params.items()} == {
+        k: v.get_value().shape for k, v in net.params.items()
+    }
+
+
+def test_batches_differ_and_are_cast(written):
+    first, second = problem.read_batches(written["blizzard"], [0, 1], "float32")
+    assert first["x"].shape == (5, 4, 8)
+    assert first["eps"].dtype == np.float32
+    assert not np.allclose(first["x"], second["x"])
+
+
+def test_lines_have_lengths_of_their_own():
+    rng = np.random.default_rng(0)
+    lengths = problem.draw_lengths(rng, 2000, 0)
+    assert 600 < lengths.mean() < 660
+    assert lengths.min() >= problem.LINE_RANGE[0]
+    batch = problem.draw_batch(rng, Settings(**{**TINY, "x_dim": 3, "dataset": "iamondb"}), lengths)
+    np.testing.assert_array_equal(batch["mask"].sum(axis=0), lengths)
+    assert not batch["x"][batch["mask"] == 0].any()
+
+
+def test_products_of_an_update(written):
+    """Six times weights times rows, less the gradient for the data that nobody needs."""
+    read = problem.read(written["blizzard"])
+    weights = sum(p.size for p in read.params.values() if p.ndim == 2)
+    n_row = 5 * read.settings.batch_size
+    unused = 2 * n_row * read.params["W_x_t__x_1"].size
+    todo = products(read, n_step=5)
+    assert todo.gflop(5) * 1e9 == pytest.approx(6 * n_row * weights - unused)
+    # phi_1 from h, phi_2, both heads, z_1, z_2, LSTM from z and h; forwards and backwards.
+    assert len(todo.frame_by_frame) == 2 * 8
+    with_numpy(todo, 5, np.dtype("float32"))()
+
+
+def test_ratios_are_to_the_best_of_a_kind():
+    seconds = {"ours": 2.0, "pytorch:eager": 4.0, "pytorch:compiled": 2.5, "gemm:numpy": 1.5}
+    peers = {k: {"seconds": [[v], [v], [9 * v]]} for k, v in seconds.items()}
+    rows = {row[0]: row[1] for row in compare.ratios({"peers": peers})}
+    assert rows == {"pytorch": "0.80 (pytorch:compiled)", "gemm": "0.75 (gemm:numpy)"}
+
+
+def test_per_update_is_over_batches_of_different_length():
+    assert compare.per_update([[1.0, 10.0], [2.0, 20.0], [9.0, 90.0]]) == 11.0
+
+
+def test_growth_in_proportion_has_power_one():
+    figures = [Figures(n, 0.1 * n, 20.0, 500.0) for n in (1, 10, 100)]
+    assert "to the power 1.00" in report("frames", figures)
+
+
+def test_large_file_is_whole(tmp_path):
+    path = tmp_path / "rows.h5"
+    data.write_rows(path, n_rows=100, n_noisy=20)
+    rows = HDF5Rows(path)
+    assert rows.shape == (100, data.ROW)
+    assert rows[:20].std() == pytest.approx(data.LOUDNESS, rel=0.05)
+    assert not rows[48:].any()
+    rows.close()
+    with h5py.File(path) as file:
+        assert file["data"].id.get_num_chunks() == 7
+
+
+def test_table_is_aligned():
+    assert table(("a", "bb"), [("1", "2")]) == "| a | bb |\n| - | -- |\n| 1 | 2  |"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["blizzard", "iamondb"])
+def test_peers_compute_what_ours_does(dataset, tmp_path):
+    peers = [name for name in ("jax", "torch") if importlib.util.find_spec(name)]
+    options = {"jax": "jax", "torch": "pytorch:eager"}
+    args = argparse.Namespace(
+        peers=[options[name] for name in peers], backend="auto", python=[], original=None
+    )
+    compare.check(tmp_path / "problem", dataset, args)
+
+
+def test_settings_are_of_the_programs():
+    for values in NAMED.values():
+        Settings(**values)
