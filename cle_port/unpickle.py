@@ -313,8 +313,20 @@ class _ArrayUnpickler(pickle._Unpickler):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(_BoundedFile(file), encoding="latin1")
+        self._encodable = os.fstat(file.fileno()).st_size
+
+    def encode(self, text: str, encoding: str) -> bytes:
+        """Bytes as protocols below 3 store them; each text in the file once."""
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"encoding {encoding!r} is not allowed")
+        self._encodable -= len(text)
+        if self._encodable < 0:
+            raise pickle.UnpicklingError("it encodes more than it has")
+        return text.encode("latin1")
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _Function(self.encode)
         try:
             return _STAND_INS[module.replace("numpy._core", "numpy.core"), name]
         except KeyError:
@@ -437,21 +449,33 @@ class _Array:
 
     def finish(self, done: dict[int, Any]) -> Any:
         order: Any = "F" if self.order == "F" else "C"
-        if self.dtype == object:
-            array = np.empty(len(self.content), dtype=object)
-            for index, item in enumerate(self.content):
-                array[index] = _finish(item, done)
-        else:
-            content = self.content
-            if not isinstance(content, bytes):  # many arrays may be made of one text: one copy
-                content = done.setdefault(id(content), _as_bytes(content))
-            array = np.ndarray(math.prod(self.shape), self.dtype, content)
+        array = self._objects(done) if self.dtype == object else self._numbers(done)
         array = array.reshape(self.shape, order=order)
         return array[()] if self.scalar else array
 
+    # Many arrays may be made of one content, which is then copied once.  What is made of
+    # it stands in ``done`` under a key of its own, as the content may be there too.
 
-def _as_bytes(content: Any) -> bytes:
-    return content.encode("latin1") if isinstance(content, str) else bytes(content)
+    def _objects(self, done: dict[int, Any]) -> NDArray:
+        key = ~id(self.content)
+        if key not in done:
+            done[key] = None
+            array = np.empty(len(self.content), dtype=object)
+            for index, item in enumerate(self.content):
+                array[index] = _finish(item, done)
+            done[key] = array
+        if done[key] is None:
+            raise pickle.UnpicklingError("an array contains itself")
+        return done[key]
+
+    def _numbers(self, done: dict[int, Any]) -> NDArray:
+        content, key = self.content, ~id(self.content)
+        if not isinstance(content, bytes):
+            if key not in done:
+                text = isinstance(content, str)
+                done[key] = content.encode("latin1") if text else bytes(content)
+            content = done[key]
+        return np.ndarray(math.prod(self.shape), self.dtype, content)
 
 
 class _Function:
@@ -489,13 +513,6 @@ def _frombuffer(content: Any, dtype: Any, shape: Any, order: str, axis_order: An
     return array
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """Bytes as protocols below 3 store them."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r} is not allowed")
-    return text.encode("latin1")
-
-
 def _no_bytes() -> bytes:
     """Empty bytes as protocols below 3 store them."""
     return b""
@@ -507,7 +524,6 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _Function(_reconstruct),
     ("numpy.core.multiarray", "scalar"): _Function(_scalar),
     ("numpy.core.numeric", "_frombuffer"): _Function(_frombuffer),
-    ("_codecs", "encode"): _Function(_encode),
     ("__builtin__", "bytes"): _Function(_no_bytes),
 }
 

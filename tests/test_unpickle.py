@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pickle
 import struct
@@ -248,6 +249,39 @@ def test_arrays_of_one_text_share_it(tmp_path):
     loaded = load_pickled_arrays(write(tmp_path / "x.pkl", first + second + b"\x86."))
     assert loaded[0].tobytes() == loaded[1].tobytes() == b"abcdefgh"
     assert np.shares_memory(*loaded)
+
+
+def bomb(setup, step, n):
+    """Protocol 2 pickle of a list: ``setup`` fills the memo, ``step`` is repeated."""
+    return b"\x80\x02" + setup + b"](" + step * n + b"e."
+
+
+MEGABYTE = b"X" + struct.pack("<I", 2**20) + b"x" * 2**20
+LIST = b"](" + b"N" * 2**16 + b"e"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bomb(MEGABYTE + b"U\x06latin1\x86q\x000c_codecs\nencode\nq\x010", b"h\x01h\x00R", 1000),
+        bomb(
+            LIST + b"q\x000cnumpy\ndtype\n(U\x02O8K\x00K\x01tRq\x010",
+            ARRAY + b"(K\x01(J\x00\x00\x01\x00th\x01\x89h\x00tb",
+            1000,
+        ),
+    ],
+    ids=["encoded", "objects"],
+)
+def test_one_content_many_times_takes_its_memory_once(tmp_path, content):
+    path = write(tmp_path / "x.pkl", content)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(UserError):
+            load_pickled_arrays(path)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_refuses_every_truncation(tmp_path):
