@@ -6,7 +6,6 @@ The file holds one data set ``data`` of shape (rows, samples in a row).
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
+from datasets.hdf5_checks import check_chunks, check_storage, find_dataset
 
 DATASET = "data"
 CHUNK_SAMPLES = (
@@ -24,18 +24,6 @@ CHUNK_SAMPLES = (
 )  # 16 rows of 8000: batches of 128 rows, and most smaller ones, are whole chunks
 CHUNK_CACHE_BYTES = 16 * 2**20
 READ_SAMPLES = 2**22  # samples held at a time when a pass goes over all rows; none is longer
-LARGEST_CHUNK = 2**21  # bytes, unpacked; what is written here has 2**18
-
-BLOSC = 32001  # as PyTables compresses, and with it the original
-# Filters that are read, with the least number of settings that each needs; a hostile file
-# must not choose among the many that plug-ins offer.
-FILTERS = {
-    h5py.h5z.FILTER_DEFLATE: 0,
-    h5py.h5z.FILTER_SHUFFLE: 0,
-    h5py.h5z.FILTER_FLETCHER32: 0,
-    h5py.h5z.FILTER_LZF: 0,
-    BLOSC: 4,
-}
 
 # A damaged file makes h5py raise any of these.
 HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
@@ -99,6 +87,7 @@ class HDF5Rows:
                 raise _damaged(self.path, error) from error
             raise
         self._rows = rows
+        self._checked = bytearray(-(-len(rows) // rows.chunks[0]) if rows.chunks else 0)
         return rows
 
     def __len__(self) -> int:
@@ -107,9 +96,21 @@ class HDF5Rows:
     def __getitem__(self, index: slice) -> NDArray[np.int16]:
         """Read the rows of a slice, shape (rows, samples in a row), int16."""
         try:
+            start, stop, _ = index.indices(len(self))
+            self._check_chunks(start, stop)
             return self._rows[index]
         except HDF5_ERRORS as error:
             raise _damaged(self.path, error) from error
+
+    def _check_chunks(self, start: int, stop: int) -> None:
+        """Look at chunks before HDF5 does, when they are read for the first time."""
+        if self._rows.chunks is None:
+            return
+        height = self._rows.chunks[0]
+        for number in range(start // height, -(-stop // height)):
+            if not self._checked[number]:
+                check_chunks(self._rows, number * height, number * height + 1)
+                self._checked[number] = True
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.int16]]:
         """Read the rows from ``start`` to ``stop`` a few megabytes at a time."""
@@ -305,100 +306,6 @@ def _check_layout(rows: Any, path: Path) -> None:
             f"{path}: rows of {rows.shape[1]} samples are too long; "
             f"build it again with a --seq_len up to {READ_SAMPLES}"
         )
-
-
-def _check_filters(rows: h5py.Dataset, path: Path) -> None:
-    plist = rows.id.get_create_plist()
-    for index in range(plist.get_nfilters()):
-        code, _, values, name = plist.get_filter(index)
-        label = name.decode(errors="replace") or f"filter {code}"
-        if code not in FILTERS:
-            raise ValueError(f"its {label} is not read here")
-        if len(values) < FILTERS[code]:  # they read them without looking
-            raise ValueError(f"its {label} lacks settings")
-        if not h5py.h5z.filter_avail(code):
-            with contextlib.suppress(ImportError):
-                import hdf5plugin  # noqa: F401  # importing it registers its filters
-        if not h5py.h5z.filter_avail(code):
-            raise UserError(
-                f"{path} is compressed with {label}; `pip install hdf5plugin` to read it"
-            )
-
-
-def find_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """Return a data set that lies in this very file.
-
-    Parameters
-    ----------
-    file : h5py.File
-    name : str
-        Path within the file.
-
-    Returns
-    -------
-    h5py.Dataset or None
-        None if there is no data set of that name.
-
-    Raises
-    ------
-    ValueError
-        If it is reached through links, which may lead into other files.
-    """
-    node: Any = file
-    for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or part not in node:
-            return None
-        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name!r} is a link")
-        node = node[part]
-    return node if isinstance(node, h5py.Dataset) else None
-
-
-def check_storage(stored: h5py.Dataset, path: Path) -> None:
-    """Make sure that a data set can be read, is all there, and takes bounded memory.
-
-    Parameters
-    ----------
-    stored : h5py.Dataset
-    path : pathlib.Path
-        Its file.
-
-    Raises
-    ------
-    UserError
-        If blosc is not installed.
-    ValueError
-        If its content lies in other files, it has other filters than
-        `FILTERS`, chunks are missing, which HDF5 would silently read as zeros,
-        or a chunk would take too much memory.
-    """
-    if stored.is_virtual or stored.external:
-        raise ValueError("its content lies in other files")
-    _check_filters(stored, path)
-    if stored.chunks is None:
-        _check_contiguous(stored, path)
-    else:
-        _check_chunks(stored)
-
-
-def _check_contiguous(stored: h5py.Dataset, path: Path) -> None:
-    there, declared = stored.id.get_storage_size(), stored.nbytes
-    if not declared == there <= path.stat().st_size:
-        raise ValueError(f"{there} of {declared} bytes are there")
-
-
-def _check_chunks(stored: h5py.Dataset) -> None:
-    size = math.prod(stored.chunks) * stored.dtype.itemsize
-    if size > LARGEST_CHUNK:
-        raise ValueError(f"its chunks have {size} bytes, more than {LARGEST_CHUNK}")
-    packed: list[int] = []
-    stored.id.chunk_iter(lambda chunk: packed.append(chunk.size))
-    needed = math.prod(-(-n // chunk) for n, chunk in zip(stored.shape, stored.chunks))
-    if len(packed) != needed:
-        raise ValueError(f"{len(packed)} of {needed} chunks are there")
-    # Packing may lengthen a chunk a little; one far longer would unpack to more than it should.
-    if max(packed, default=0) > 2 * size + 1024:
-        raise ValueError("a chunk is larger packed than unpacked")
 
 
 def _plain_attributes(rows: h5py.Dataset) -> Iterator[tuple[str, int]]:

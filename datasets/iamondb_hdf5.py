@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
-from datasets.hdf5_rows import HDF5_ERRORS, check_storage, find_dataset, sync, unwritable
+from datasets.hdf5_checks import check_chunks, check_storage, find_dataset
+from datasets.hdf5_rows import HDF5_ERRORS, sync, unwritable
 
 FILE_NAME = "iamondb.h5"
 SPLITS = ("train", "valid")
@@ -270,6 +271,7 @@ def _dataset(file: h5py.File, name: str, kind: str, ndim: int) -> NDArray:
     check_storage(stored, path)
     if stored.nbytes > PACKING * path.stat().st_size:
         raise ValueError(f"{name!r} would unfold to {stored.nbytes} bytes")
+    check_chunks(stored, 0, len(stored))
     return stored[:]
 
 

@@ -126,6 +126,36 @@ def chunk_longer_than_its_shape(path, folder):
         rows.id.write_direct_chunk((0, 0), _zeros_packed(2**28))
 
 
+def _packed(path, packed, skipped=0, **settings):
+    with h5py.File(path, "w") as file:
+        rows = file.create_dataset("data", (64, 2**14), "i2", chunks=(64, 2**14), **settings)
+        rows.id.write_direct_chunk((0, 0), packed, filter_mask=skipped)
+
+
+@hostile("rows.h5")
+def chunk_shorter_than_its_shape(path, folder):
+    """HDF5 reads beyond its end."""
+    _packed(path, zlib.compress(b"short"), compression="gzip")
+
+
+@hostile("rows.h5")
+def chunk_that_was_not_packed(path, folder):
+    _packed(path, b"short", skipped=1, compression="gzip")
+
+
+@hostile("rows.h5")
+def chunk_without_its_checksum(path, folder):
+    _packed(path, b"abc", fletcher32=True)
+
+
+@hostile("rows.h5")
+def chunk_shorter_than_its_shape_by_blosc(path, folder):
+    import hdf5plugin
+
+    header = b"\2\1\1\2" + struct.pack("<III", 2, 2, 18)
+    _packed(path, header + b"\0\0", **hdf5plugin.Blosc())
+
+
 @hostile("rows.h5")
 def filter_of_a_plug_in(path, folder):
     import hdf5plugin
