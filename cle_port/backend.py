@@ -31,6 +31,7 @@ from pytensor.tensor.elemwise import CAReduce
 
 from cle_port.cache import cache_dir
 from cle_port.errors import UserError
+from cle_port.parallel import sharded
 from cle_port.utils import tolist
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def compile_function(
     outputs: Variable | Sequence[Variable],
     updates: Mapping[Any, Variable] | None = None,
     backend: str = "auto",
+    devices: int = 1,
 ) -> Callable:
     """Compile a graph with the chosen backend.
 
@@ -101,6 +103,8 @@ def compile_function(
     updates : mapping of shared variable to variable, optional
         New values that each call leaves in the shared variables.
     backend : {'auto', 'jax', 'c', 'numba'}
+    devices : int
+        Number of devices that the graph is written for, see `cle_port.parallel`.
 
     Returns
     -------
@@ -119,16 +123,19 @@ def compile_function(
     if name == "jax":
         _set_up_jax()
         if any(variable.type.shape[:1] == (None,) for variable in inputs):
-            return PerLength(inputs, outputs, updates or {})
-    return _compile(inputs, outputs, updates or {}, name)
+            return PerLength(inputs, outputs, updates or {}, devices)
+    return _compile(inputs, outputs, updates or {}, name, devices)
 
 
-def _compile(inputs: Sequence[Any], outputs: Any, updates: Mapping, name: str) -> Callable:
+def _compile(
+    inputs: Sequence[Any], outputs: Any, updates: Mapping, name: str, devices: int
+) -> Callable:
+    mode = _mode(name)
     return pytensor.function(
         list(inputs),
         outputs,
         updates=list(updates.items()),
-        mode=_mode(name),
+        mode=mode if devices == 1 else sharded(mode, devices),
         on_unused_input="ignore",
         allow_input_downcast=True,
     )
@@ -150,6 +157,7 @@ class PerLength:
     outputs : variable or list of variables
         None of which has a time axis.
     updates : mapping of shared variable to variable
+    devices : int
         See `compile_function`.
 
     Attributes
@@ -158,10 +166,13 @@ class PerLength:
         Frames seen so far, and how many of them were padding.
     """
 
-    def __init__(self, inputs: Sequence[Any], outputs: Any, updates: Mapping) -> None:
+    def __init__(
+        self, inputs: Sequence[Any], outputs: Any, updates: Mapping, devices: int = 1
+    ) -> None:
         self.inputs = list(inputs)
         self.outputs = tolist(outputs)
         self.updates = dict(updates)
+        self.devices = devices
         self.varies = [variable.type.shape[:1] == (None,) for variable in self.inputs]
         self.functions: dict[int, Callable] = {}
         self.n_frame = 0
@@ -199,7 +210,7 @@ class PerLength:
         )
         n_output = len(self.outputs)
         updates = dict(zip(self.updates, graph[n_output:]))
-        return _compile(inputs, graph[:n_output], updates, "jax")
+        return _compile(inputs, graph[:n_output], updates, "jax", self.devices)
 
 
 def padded_length(length: int) -> int:

@@ -21,6 +21,7 @@ from cle_port.layers import StemCell
 from cle_port.layers.recurrent import LSTM
 from cle_port.models import Model
 from cle_port.mrg import MRG_RandomStreams
+from cle_port.parallel import check_devices, from_each_device, part_of_batch, whole_batch
 from cle_port.progress import elapsed_time
 from cle_port.rng import Batches, MRGNoise, Noise, NormalNoise, WithNoise
 from cle_port.train import Training, TrainLog
@@ -223,7 +224,7 @@ def blizzard_mainloop(
     Counterpart: the second half of ``main`` in ``models/blizzard/*.py``.
     """
     save_path = make_folder(args.save_path or default_save_path(args))
-    choose(args.backend)  # an unusable one is refused before anything takes time
+    check_machine(args)
     trainlog = start_log(save_path, name, args)
     logger.info("Drawing initial parameters")
     net = make_net(args)
@@ -243,17 +244,24 @@ def blizzard_mainloop(
     # in the recordings, so the state is carried over: truncated backpropagation.
     x = data.train.theano_vars(args.batch_size)
     eps = noise_for(x, net)
-    s_0, step_count, rnn_tm1 = carried_state(net.rnn, args.batch_size, args.reset_freq)
-    v = net.fprop(x, s_0, *eps)
-    terms = net.cost(x, v)
+    s_0, step_count, rnn_tm1 = carried_state(
+        net.rnn, args.batch_size, args.reset_freq, args.devices
+    )
+    part_x, *part_eps = (part_of_batch(variable, args.devices) for variable in (x, *eps))
+    v = net.fprop(part_x, s_0, *part_eps)
+    terms = net.cost(part_x, v)
 
     # The graph that is monitored: another batch size, from a state of zeros.
-    m_x = data.valid.theano_vars(args.m_batch_size)
+    # Each device takes whole batches.
+    m_x = data.valid.theano_vars(args.m_batch_size * args.devices)
     m_eps = noise_for(m_x, net)
-    m_v = net.fprop(m_x, net.rnn.get_init_state(args.m_batch_size), *m_eps)
-    ddout = named_all(net.cost(m_x, m_v)) + net.monitored(m_x, m_v)
+    own_x, *own_eps = (part_of_batch(variable, args.devices) for variable in (m_x, *m_eps))
+    m_v = net.fprop(own_x, net.rnn.get_init_state(args.m_batch_size), *own_eps)
+    ddout = named_all(net.cost(own_x, m_v)) + net.monitored(own_x, m_v)
     with elapsed_time("Compiling the monitoring", args.quiet):
-        monitor_fn = compile_function([m_x, *m_eps], ddout, None, args.backend)
+        monitor_fn = compile_function(
+            [m_x, *m_eps], from_each_device(ddout, args.devices), None, args.backend, args.devices
+        )
 
     # Two streams of noise, as in the original, where each scan has its own.
     train_noise, monitor_noise = noise_streams(args, net.noise_dim, 2)
@@ -273,7 +281,10 @@ def blizzard_mainloop(
             inputs=[x, *eps],
             params=net.params,
             nodes=net.nodes,
-            updates={step_count: step_count + 1, rnn_tm1: v["s"][-1]},
+            updates={
+                step_count: step_count + 1,
+                rnn_tm1: whole_batch(v["s"][-1], args.devices, axis=0),
+            },
             forward={**v, **terms},
         ),
         cost=named_all(terms)[0],
@@ -314,7 +325,7 @@ def iamondb_mainloop(
     Counterpart: the second half of ``main`` in ``models/iamondb/*.py``.
     """
     save_path = make_folder(args.save_path or default_save_path(args))
-    choose(args.backend)  # an unusable one is refused before anything takes time
+    check_machine(args)
     trainlog = start_log(save_path, name, args)
     logger.info("Drawing initial parameters")
     net = make_net(args)
@@ -329,12 +340,20 @@ def iamondb_mainloop(
         batch=f"{args.batch_size} lines, padded to the longest of them",
     )
 
-    # Every line starts from a state of zeros; training and monitoring share one graph.
-    x, mask = data.train.theano_vars(args.batch_size)
-    eps = noise_for(x, net)
-    v = net.fprop(x, net.rnn.get_init_state(args.batch_size), *eps)
-    terms = net.cost(x, v, mask)
-    ddout = named_all(terms) + net.monitored(x, v, mask)
+    def graph(batch_size: int) -> Any:
+        """Inputs, all tensors and all channels; every line starts from a state of zeros."""
+        x, mask = data.train.theano_vars(batch_size)
+        inputs = [x, mask, *noise_for(x, net)]
+        x, mask, *eps = (part_of_batch(variable, args.devices) for variable in inputs)
+        v = net.fprop(x, net.rnn.get_init_state(batch_size // args.devices), *eps)
+        terms = net.cost(x, v, mask)
+        return inputs, v | terms, named_all(terms) + net.monitored(x, v, mask)
+
+    # Training and monitoring share one graph; but of several devices each monitors whole batches.
+    inputs, forward, ddout = graph(args.batch_size)
+    m_inputs, _, m_ddout = (
+        (inputs, forward, ddout) if args.devices == 1 else graph(args.batch_size * args.devices)
+    )
 
     # One stream of noise: the original's monitoring draws from the training's.
     (noise,) = noise_streams(args, net.noise_dim, 1)
@@ -345,17 +364,18 @@ def iamondb_mainloop(
         save_path,
         trainlog=trainlog,
         model=Model(
-            inputs=[x, mask, *eps],
+            inputs=inputs,
             params=net.params,
             nodes=net.nodes,
-            forward={**v, **terms},
+            forward=forward,
         ),
         cost=ddout[0],
         data=with_noise(Iterator(data.train, args.batch_size), noise),
         noise={"train": noise},
         monitoring=Monitoring(
             freq=args.monitoring_freq,
-            ddout=ddout,
+            ddout=m_ddout,
+            inputs=m_inputs,
             data=[with_noise(Iterator(data.valid, args.batch_size), noise)],
         ),
         check_nan=0,
@@ -414,6 +434,7 @@ def make_training(
         extension=extension,
         trainlog=trainlog,
         backend=args.backend,
+        devices=args.devices,
         max_updates=args.max_updates,
         noise=noise if net.noise_dim else {},
         settings=args.as_dict(),
@@ -422,7 +443,7 @@ def make_training(
 
 
 def carried_state(
-    rnn: LSTM, batch_size: int, reset_freq: int
+    rnn: LSTM, batch_size: int, reset_freq: int, devices: int = 1
 ) -> tuple[TensorVariable, TensorSharedVariable, TensorSharedVariable]:
     """State before the first frame of a batch, carried over from the batch before.
 
@@ -432,10 +453,12 @@ def carried_state(
     batch_size : int
     reset_freq : int
         The state is zero instead at every ``reset_freq``-th update.
+    devices : int
+        Number of devices that share the batch.
 
     Returns
     -------
-    s_0 : tensor of shape (batch_size, state_dim)
+    s_0 : tensor of shape (batch_size // devices, state_dim)
     step_count : TensorSharedVariable
         Number of updates so far, dtype floatX as in the original.
     rnn_tm1 : TensorSharedVariable
@@ -444,7 +467,9 @@ def carried_state(
     step_count = sharedX(0, name="step_count")
     rnn_tm1 = sharedX(np.zeros((batch_size, rnn.state_dim)), name="rnn_tm1")
     s_0 = pt.switch(
-        pt.eq(pt.mod(step_count, reset_freq), 0), rnn.get_init_state(batch_size), rnn_tm1
+        pt.eq(pt.mod(step_count, reset_freq), 0),
+        rnn.get_init_state(batch_size // devices),
+        part_of_batch(rnn_tm1, devices, axis=0),
     )
     return s_0, step_count, rnn_tm1
 
@@ -481,6 +506,17 @@ def named_all(scalars: Mapping[str, TensorVariable]) -> list[TensorVariable]:
     for name, scalar in scalars.items():
         scalar.name = name
     return list(scalars.values())
+
+
+def check_machine(args: Settings) -> None:
+    """Refuse a backend or devices that are not there, before anything takes time.
+
+    Raises
+    ------
+    UserError
+        See `choose` and `check_devices`.
+    """
+    check_devices(args.devices, choose(args.backend).backend, batch_size=args.batch_size)
 
 
 def describe(name: str, net: Net, args: Settings, save_path: Path, **facts: str) -> None:

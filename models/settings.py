@@ -89,6 +89,9 @@ class Settings:
     )
     max_updates: int | None = _setting(None, "stop after so many updates", metavar="N", least=1)
     backend: str = _setting("auto", "compiler to use", choices=BACKENDS)
+    devices: int = _setting(
+        1, "devices that share each batch, in all processes together (docs/devices.md)", least=1
+    )
     floatX: str = _setting("float32", "precision", choices=("float32", "float64"))
     quiet: bool = _setting(False, "print nothing but errors")
 

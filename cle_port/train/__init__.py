@@ -31,6 +31,7 @@ from cle_port import checkpoint
 from cle_port.backend import PerLength, choose, compile_function
 from cle_port.errors import UserError
 from cle_port.models import Model
+from cle_port.parallel import mean_over_devices
 from cle_port.progress import elapsed_time, progress_bar
 from cle_port.rng import Batches, Noise
 from cle_port.train.ext import EpochCount, Extension
@@ -73,6 +74,9 @@ class Training:
         See `cle_port.train.ext`; each runs at the point that its ``name`` says.
     backend : {'auto', 'jax', 'c', 'numba'}
         See `cle_port.backend`.
+    devices : int
+        Number of devices that ``cost``, ``outputs`` and ``model.updates`` are
+        written for: see `cle_port.parallel`.
     max_updates : int, optional
         Stop after so many updates in all, even within an epoch.
     noise : mapping of str to NormalNoise or MRGNoise
@@ -112,6 +116,7 @@ class Training:
         extension: Sequence[Extension] = (),
         *,
         backend: str = "auto",
+        devices: int = 1,
         max_updates: int | None = None,
         noise: Mapping[str, Noise] | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -128,6 +133,7 @@ class Training:
         self.extension = list(extension)
         self.trainlog = TrainLog() if trainlog is None else trainlog
         self.backend = choose(backend).backend
+        self.devices = devices
         self.max_updates = max_updates
         self.noise = dict(noise or {})
         self.settings = dict(settings or {})
@@ -154,12 +160,14 @@ class Training:
         self.run_extension("ext_regularize_pre_grad")
         params = list(self.model.params.values())
         grads: Any = pytensor.grad(self.cost, params)
+        means = mean_over_devices([*grads, *self.outputs], self.devices)
+        grads, self.outputs = means[: len(grads)], means[len(grads) :]
         self.grads: dict[TensorSharedVariable, TensorVariable] = dict(zip(params, grads))
         self.raw_grads = dict(self.grads)
         self.run_extension("ext_grad")
         self.updates.update(self.optimizer.get_updates(self.grads))
         self.run_extension("ext_regularize_post_grad")
-        return compile_function(self.inputs, self.outputs, self.updates, self.backend)
+        return compile_function(self.inputs, self.outputs, self.updates, self.backend, self.devices)
 
     def run(self) -> None:
         """Train until an extension, ``max_updates`` or a signal ends it.

@@ -32,6 +32,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from cle_port.backend import compile_function
 from cle_port.errors import UserError
+from cle_port.parallel import from_each_device, over_batches
 from cle_port.rng import Batches
 from cle_port.utils import tolist
 
@@ -132,14 +133,16 @@ class Monitoring(Extension):
     data : list of Iterator
         Data sets to go through; their names come before the channels'.
     monitor_fn : callable, optional
-        Computes ``ddout`` from a batch; default is to compile it from the main
-        loop's inputs.
+        Computes ``ddout`` from a batch (on several devices, see
+        `cle_port.parallel.over_batches`); default is to compile it.
     obj_monitor_fn : callable, optional
         Applied to the mean of a channel to give a further one (a perplexity).
     obj_monitor_ch : list of str
         Names of those further channels, for the first channels in order.
     explosion_limit : float
         A mean above this ends the training with an error.
+    inputs : list of tensors, optional
+        Those of ``ddout``; default are the main loop's.
 
     Raises
     ------
@@ -164,6 +167,7 @@ class Monitoring(Extension):
         obj_monitor_fn: Callable[[float], float] | None = None,
         obj_monitor_ch: Sequence[str] = (),
         explosion_limit: float = 1e8,
+        inputs: Sequence[TensorVariable] | None = None,
     ) -> None:
         self.freq = freq
         self.ddout = list(ddout)
@@ -172,6 +176,7 @@ class Monitoring(Extension):
         self.obj_monitor_fn = obj_monitor_fn
         self.obj_monitor_ch = list(obj_monitor_ch)
         self.explosion_limit = explosion_limit
+        self.inputs = inputs
 
     def exe(self, mainloop: Training) -> None:
         """Log a monitoring step if it is time for one."""
@@ -214,12 +219,15 @@ class Monitoring(Extension):
             Means by ``<data>_<channel>``.
         """
         if self.monitor_fn is None:
-            self.monitor_fn = compile_function(mainloop.inputs, self.ddout, None, mainloop.backend)
+            self.monitor_fn = compile_function(
+                mainloop.inputs if self.inputs is None else self.inputs,
+                from_each_device(self.ddout, mainloop.devices),
+                None,
+                mainloop.backend,
+                mainloop.devices,
+            )
         # All data sets come before any line is logged, as in the original.
-        records = [
-            np.array([[np.asarray(value) for value in self.monitor_fn(*batch)] for batch in data])
-            for data in self.data
-        ]
+        records = [over_batches(self.monitor_fn, data, mainloop.devices) for data in self.data]
         means: dict[str, float] = {}
         for record, data in zip(records, self.data):
             for i, channel in enumerate(self.ddout):

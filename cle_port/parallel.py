@@ -1,0 +1,380 @@
+"""Data parallel training: one batch on several devices, in one process or in many.
+
+Every device takes an equal part of each batch and computes cost and gradients
+of it, with parameters of its own that equal everybody's.  One all-reduce turns
+these into the means over all parts, which are cost and gradients of the whole
+batch; clipping and optimizer then do the same on every device.
+
+In a graph this is said by three operations::
+
+    x = tensor of shape (T, batch, dim)          an input, whole
+    part_of_batch(x, devices)                    (T, batch // devices, dim)
+    ... cost of the part, and its gradients ...
+    mean_over_devices([*gradients, cost])        the only communication
+    whole_batch(last_state, devices, axis=0)     (batch, dim), a carried state
+
+and `ShardedLinker` runs it under `jax.shard_map`.  docs/devices.md says how to
+start programs on several devices and machines.
+
+No counterpart in the original, which knows one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import Op
+from pytensor.link.jax.linker import JAXLinker
+from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.variable import TensorVariable
+
+from cle_port.errors import UserError
+
+AXIS = "batch"  # of the mesh of devices
+
+
+class _OnDevices(Op):
+    """An operation that means something only under `ShardedLinker`."""
+
+    def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        raise NotImplementedError(f"{self} is computed by JAX on several devices only")
+
+
+class PartOfBatch(_OnDevices):
+    """From an input that holds a whole batch to the part that a device takes."""
+
+    __props__ = ("devices", "axis")
+
+    def __init__(self, devices: int, axis: int) -> None:
+        self.devices = devices
+        self.axis = axis
+
+    def make_node(self, x: TensorVariable) -> Apply:
+        """Divide the length of the batch axis by the number of devices."""
+        shape = list(x.type.shape)
+        shape[self.axis] //= self.devices
+        return Apply(self, [x], [x.type.clone(shape=tuple(shape))()])
+
+
+class WholeBatch(_OnDevices):
+    """From the parts that the devices hold to an output that holds a whole batch."""
+
+    __props__ = ("devices", "axis")
+
+    def __init__(self, devices: int, axis: int) -> None:
+        self.devices = devices
+        self.axis = axis
+
+    def make_node(self, x: TensorVariable) -> Apply:
+        """Multiply the length of the batch axis by the number of devices."""
+        shape = list(x.type.shape)
+        shape[self.axis] *= self.devices
+        return Apply(self, [x], [x.type.clone(shape=tuple(shape))()])
+
+
+class MeanOverDevices(_OnDevices):
+    """Means over the devices of all inputs, in one all-reduce."""
+
+    __props__ = ()
+
+    def make_node(self, *values: TensorVariable) -> Apply:
+        """Outputs have the inputs' types."""
+        return Apply(self, list(values), [value.type() for value in values])
+
+
+class FromEachDevice(_OnDevices):
+    """What each device has computed, on all of them: from shape (n,) to (devices, n)."""
+
+    __props__ = ("devices",)
+
+    def __init__(self, devices: int) -> None:
+        self.devices = devices
+
+    def make_node(self, x: TensorVariable) -> Apply:
+        """Put an axis of the devices before the others."""
+        return Apply(self, [x], [x.type.clone(shape=(self.devices, *x.type.shape))()])
+
+
+def part_of_batch(x: TensorVariable, devices: int, axis: int = 1) -> TensorVariable:
+    """Return the part of a batch that one device takes.
+
+    Parameters
+    ----------
+    x : tensor
+        An input of the function or a shared variable, with a static batch size
+        that `devices` divides.  Nothing else may be done with it.
+    devices : int
+        Number of devices; 1 returns ``x`` itself.
+    axis : int
+        The batch axis.
+    """
+    return x if devices == 1 else PartOfBatch(devices, axis)(x)
+
+
+def whole_batch(x: TensorVariable, devices: int, axis: int = 1) -> TensorVariable:
+    """Put the parts of all devices together; the inverse of `part_of_batch`.
+
+    The result must be an output of the function, or an update.
+    """
+    return x if devices == 1 else WholeBatch(devices, axis)(x)
+
+
+def mean_over_devices(values: Sequence[TensorVariable], devices: int) -> list[TensorVariable]:
+    """Return the means of some tensors over the devices, under the same names.
+
+    Parameters
+    ----------
+    values : list of tensors
+        Computed from each device's part of a batch.
+    devices : int
+        Number of devices; 1 returns the tensors themselves.
+    """
+    if devices == 1:
+        return list(values)
+    means = MeanOverDevices()(*values, return_list=True)
+    for mean, value in zip(means, values):
+        mean.name = value.name
+    return means
+
+
+def from_each_device(scalars: Sequence[TensorVariable], devices: int) -> list[TensorVariable]:
+    """Return outputs of a function that `over_batches` calls.
+
+    Parameters
+    ----------
+    scalars : list of tensors
+        Computed from a batch of one device's own: `part_of_batch` of `devices`
+        batches that are joined.
+    devices : int
+        Number of devices; 1 returns the scalars themselves.
+
+    Returns
+    -------
+    list of tensors
+        One, of shape (devices, number of scalars).
+    """
+    return list(scalars) if devices == 1 else [FromEachDevice(devices)(pt.stack(scalars))]
+
+
+def over_batches(fn: Callable, batches: Iterable[tuple[NDArray, ...]], devices: int) -> NDArray:
+    """Call a function for all batches, one batch on each device at a time.
+
+    Parameters
+    ----------
+    fn : callable
+        Its outputs are `from_each_device`.
+    batches : iterable of tuples of ndarray
+        Arrays of shape (time, batch, ...); those of one length of time need
+        padding that the function masks out.
+    devices : int
+        Number of devices.
+
+    Returns
+    -------
+    ndarray, shape (number of batches, number of scalars)
+    """
+    if devices == 1:
+        return np.array([[np.asarray(value) for value in fn(*batch)] for batch in batches])
+    records = []
+    remaining = iter(batches)
+    while group := list(islice(remaining, devices)):
+        (values,) = fn(*_joined([group[min(i, len(group) - 1)] for i in range(devices)]))
+        records.append(np.asarray(values)[: len(group)])
+    return np.concatenate(records)
+
+
+def _joined(group: Sequence[tuple[NDArray, ...]]) -> list[NDArray]:
+    """Join batches along their batch axis, padded with zeros to the longest."""
+    n_step = max(len(batch[0]) for batch in group)
+    return [
+        np.concatenate(
+            [np.pad(a, [(0, n_step - len(a))] + [(0, 0)] * (a.ndim - 1)) for a in arrays], axis=1
+        )
+        for arrays in zip(*group)
+    ]
+
+
+def check_devices(devices: int, backend: str, **batch_sizes: int) -> None:
+    """Make sure that a program can run on so many devices.
+
+    Parameters
+    ----------
+    devices : int
+        Number of devices, those of all processes together.
+    backend : str
+        The chosen backend.
+    **batch_sizes : int
+        By the names of their settings: what will be divided by `devices`.
+
+    Raises
+    ------
+    UserError
+        If the backend is not JAX, a batch cannot be divided, or there are too
+        few devices.
+    """
+    if devices == 1:
+        return
+    if backend != "jax":
+        raise UserError(f"--devices {devices} needs --backend jax, not {backend}")
+    for name, size in batch_sizes.items():
+        if size % devices:
+            raise UserError(
+                f"{name} is {size}, which {devices} devices cannot share equally; "
+                f"give a multiple of {devices}, or other --devices"
+            )
+    _mesh(devices)
+
+
+@cache
+def _mesh(devices: int) -> Any:
+    """Mesh of so many devices, an equal number from each process."""
+    import jax
+
+    processes = jax.process_count()
+    each, rest = divmod(devices, processes)
+    if rest:
+        raise UserError(
+            f"--devices {devices} cannot be shared equally by {processes} processes; "
+            f"give a multiple of {processes}"
+        )
+    by_process: list[list[Any]] = [[] for _ in range(processes)]
+    for device in jax.devices():
+        by_process[device.process_index].append(device)
+    least = min(len(own) for own in by_process)
+    if least < each:
+        where = "" if processes == 1 else f" in each of {processes} processes"
+        raise UserError(
+            f"--devices {devices} needs {each} of JAX's devices{where}, but there are {least} "
+            f"({jax.default_backend()}); give fewer, or on CPU set "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={each}"
+        )
+    chosen = [device for own in by_process for device in own[:each]]
+    return jax.sharding.Mesh(np.array(chosen), (AXIS,))
+
+
+def sharded(mode: Mode, devices: int) -> Mode:
+    """Return a mode that rewrites as ``mode`` of JAX does and runs on several devices."""
+    return Mode(linker=ShardedLinker(devices), optimizer=mode.provided_optimizer)
+
+
+class ShardedLinker(JAXLinker):
+    """Run a graph of the operations above on several devices.
+
+    Whole batches (see `divided_axes`) are divided among the devices; all other
+    inputs and outputs are the same on each.
+
+    Parameters
+    ----------
+    devices : int
+    """
+
+    def __init__(self, devices: int) -> None:
+        self.devices = devices
+        _set_up_jax()
+        super().__init__()
+
+    def jit_compile(self, fn: Callable) -> Callable:
+        """Compile what PyTensor made of the graph."""
+        import jax
+        from jax.sharding import NamedSharding, PartitionSpec
+
+        axes = divided_axes(self.fgraph)
+        mesh = _mesh(self.devices)
+
+        def specs(variables: Iterable[Variable]) -> tuple[PartitionSpec, ...]:
+            return tuple(
+                PartitionSpec(*[None] * axes[v], AXIS) if v in axes else PartitionSpec()
+                for v in variables
+            )
+
+        in_specs = specs(self.fgraph.inputs)
+        # JAX's check of what is the same everywhere refuses scans that start from constants.
+        parallel = jax.shard_map(
+            fn, mesh=mesh, in_specs=in_specs, out_specs=specs(self.fgraph.outputs), check_vma=False
+        )
+        return _Placing(jax.jit(parallel), [NamedSharding(mesh, spec) for spec in in_specs])
+
+
+def divided_axes(fgraph: FunctionGraph) -> dict[Variable, int]:
+    """Which variables of a graph hold a whole batch, and on which axis.
+
+    Each device sees its part of these.  That makes no difference to operations
+    on single entries; others are refused.
+
+    Returns
+    -------
+    dict of variable to int
+    """
+    nodes = fgraph.toposort()
+    axes = {node.inputs[0]: node.op.axis for node in nodes if isinstance(node.op, PartOfBatch)}
+    for node in nodes:
+        if isinstance(node.op, WholeBatch):
+            axes[node.outputs[0]] = node.op.axis
+        elif not isinstance(node.op, PartOfBatch):
+            found = {axes[variable] for variable in node.inputs if variable in axes}
+            if not found:
+                continue
+            if len(found) > 1 or not isinstance(node.op, Elemwise):
+                raise ValueError(f"{node} takes a whole batch, of which each device has a part")
+            axes.update(dict.fromkeys(node.outputs, found.pop()))
+    return axes
+
+
+class _Placing:
+    """A compiled function that first lays its arguments on the devices."""
+
+    def __init__(self, jitted: Any, shardings: Sequence[Any]) -> None:
+        self.jitted = jitted
+        self.shardings = shardings
+
+    def __call__(self, *args: Any) -> Any:
+        return self.jitted(*map(_placed, args, self.shardings))
+
+    def lower(self, *args: Any) -> Any:
+        """See JAX: the program before it is compiled, to look at."""
+        return self.jitted.lower(*map(_placed, args, self.shardings))
+
+
+def _placed(value: Any, sharding: Any) -> Any:
+    """Lay an array on the devices of this process, unless it is there already."""
+    import jax
+
+    if isinstance(value, jax.Array) and value.sharding == sharding:
+        return value
+    value = np.asarray(value)
+    return jax.make_array_from_process_local_data(sharding, value, value.shape)
+
+
+@cache
+def _set_up_jax() -> None:
+    """Tell PyTensor how JAX computes the operations."""
+    import jax
+    from jax.flatten_util import ravel_pytree
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    @jax_funcify.register(PartOfBatch)
+    @jax_funcify.register(WholeBatch)
+    def same(op: Op, **kwargs: Any) -> Callable:
+        # Under shard_map every device sees its own part only.
+        return lambda x: x
+
+    @jax_funcify.register(FromEachDevice)
+    def gather(op: FromEachDevice, **kwargs: Any) -> Callable:
+        return lambda x: jax.lax.all_gather(x, AXIS)
+
+    @jax_funcify.register(MeanOverDevices)
+    def mean(op: Op, **kwargs: Any) -> Callable:
+        def mean_over_devices(*values: Any) -> Any:
+            joined, separate = ravel_pytree(values)
+            return separate(jax.lax.pmean(joined, AXIS))
+
+        return mean_over_devices
