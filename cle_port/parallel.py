@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytensor.tensor as pt
@@ -45,40 +45,45 @@ AXIS = "batch"  # of the mesh of devices
 class _OnDevices(Op):
     """An operation that means something only under `ShardedLinker`."""
 
-    def perform(self, node: Apply, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    def perform(self, node: Apply, inputs: Sequence[Any], output_storage: Any) -> None:
         raise NotImplementedError(f"{self} is computed by JAX on several devices only")
 
 
-class PartOfBatch(_OnDevices):
+class _OfBatch(_OnDevices):
+    """Between a whole batch and a device's part of it, along one axis."""
+
+    __props__ = ("devices", "axis")
+
+    def __init__(self, devices: int, axis: int) -> None:
+        self.devices = devices
+        self.axis = axis
+
+    def resized(self, size: int) -> int:
+        """Return the output's batch size, from the input's."""
+        raise NotImplementedError
+
+    def make_node(self, *inputs: Any) -> Apply:
+        """Type of the one output from that of the one input."""
+        (x,) = inputs
+        shape = list(x.type.shape)
+        shape[self.axis] = self.resized(shape[self.axis])
+        return Apply(self, [x], [x.type.clone(shape=tuple(shape))()])
+
+
+class PartOfBatch(_OfBatch):
     """From an input that holds a whole batch to the part that a device takes."""
 
-    __props__ = ("devices", "axis")
-
-    def __init__(self, devices: int, axis: int) -> None:
-        self.devices = devices
-        self.axis = axis
-
-    def make_node(self, x: TensorVariable) -> Apply:
-        """Divide the length of the batch axis by the number of devices."""
-        shape = list(x.type.shape)
-        shape[self.axis] //= self.devices
-        return Apply(self, [x], [x.type.clone(shape=tuple(shape))()])
+    def resized(self, size: int) -> int:
+        """See `_OfBatch`."""
+        return size // self.devices
 
 
-class WholeBatch(_OnDevices):
+class WholeBatch(_OfBatch):
     """From the parts that the devices hold to an output that holds a whole batch."""
 
-    __props__ = ("devices", "axis")
-
-    def __init__(self, devices: int, axis: int) -> None:
-        self.devices = devices
-        self.axis = axis
-
-    def make_node(self, x: TensorVariable) -> Apply:
-        """Multiply the length of the batch axis by the number of devices."""
-        shape = list(x.type.shape)
-        shape[self.axis] *= self.devices
-        return Apply(self, [x], [x.type.clone(shape=tuple(shape))()])
+    def resized(self, size: int) -> int:
+        """See `_OfBatch`."""
+        return size * self.devices
 
 
 class MeanOverDevices(_OnDevices):
@@ -86,9 +91,9 @@ class MeanOverDevices(_OnDevices):
 
     __props__ = ()
 
-    def make_node(self, *values: TensorVariable) -> Apply:
+    def make_node(self, *inputs: Any) -> Apply:
         """Outputs have the inputs' types."""
-        return Apply(self, list(values), [value.type() for value in values])
+        return Apply(self, list(inputs), [value.type() for value in inputs])
 
 
 class FromEachDevice(_OnDevices):
@@ -99,8 +104,9 @@ class FromEachDevice(_OnDevices):
     def __init__(self, devices: int) -> None:
         self.devices = devices
 
-    def make_node(self, x: TensorVariable) -> Apply:
+    def make_node(self, *inputs: Any) -> Apply:
         """Put an axis of the devices before the others."""
+        (x,) = inputs
         return Apply(self, [x], [x.type.clone(shape=(self.devices, *x.type.shape))()])
 
 
@@ -117,7 +123,7 @@ def part_of_batch(x: TensorVariable, devices: int, axis: int = 1) -> TensorVaria
     axis : int
         The batch axis.
     """
-    return x if devices == 1 else PartOfBatch(devices, axis)(x)
+    return x if devices == 1 else _output(PartOfBatch(devices, axis), x)
 
 
 def whole_batch(x: TensorVariable, devices: int, axis: int = 1) -> TensorVariable:
@@ -125,7 +131,7 @@ def whole_batch(x: TensorVariable, devices: int, axis: int = 1) -> TensorVariabl
 
     The result must be an output of the function, or an update.
     """
-    return x if devices == 1 else WholeBatch(devices, axis)(x)
+    return x if devices == 1 else _output(WholeBatch(devices, axis), x)
 
 
 def mean_over_devices(values: Sequence[TensorVariable], devices: int) -> list[TensorVariable]:
@@ -140,7 +146,7 @@ def mean_over_devices(values: Sequence[TensorVariable], devices: int) -> list[Te
     """
     if devices == 1:
         return list(values)
-    means = MeanOverDevices()(*values, return_list=True)
+    means: Any = MeanOverDevices()(*values, return_list=True)
     for mean, value in zip(means, values):
         mean.name = value.name
     return means
@@ -162,7 +168,11 @@ def from_each_device(scalars: Sequence[TensorVariable], devices: int) -> list[Te
     list of tensors
         One, of shape (devices, number of scalars).
     """
-    return list(scalars) if devices == 1 else [FromEachDevice(devices)(pt.stack(scalars))]
+    return list(scalars) if devices == 1 else [_output(FromEachDevice(devices), pt.stack(scalars))]
+
+
+def _output(op: Op, x: TensorVariable) -> TensorVariable:
+    return cast(TensorVariable, op(x))
 
 
 def over_batches(fn: Callable, batches: Iterable[tuple[NDArray, ...]], devices: int) -> NDArray:
@@ -287,7 +297,8 @@ class ShardedLinker(JAXLinker):
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
 
-        axes = divided_axes(self.fgraph)
+        fgraph = cast(FunctionGraph, self.fgraph)
+        axes = divided_axes(fgraph)
         mesh = _mesh(self.devices)
 
         def specs(variables: Iterable[Variable]) -> tuple[PartitionSpec, ...]:
@@ -296,10 +307,10 @@ class ShardedLinker(JAXLinker):
                 for v in variables
             )
 
-        in_specs = specs(self.fgraph.inputs)
+        in_specs = specs(fgraph.inputs)
         # JAX's check of what is the same everywhere refuses scans that start from constants.
         parallel = jax.shard_map(
-            fn, mesh=mesh, in_specs=in_specs, out_specs=specs(self.fgraph.outputs), check_vma=False
+            fn, mesh=mesh, in_specs=in_specs, out_specs=specs(fgraph.outputs), check_vma=False
         )
         return _Placing(jax.jit(parallel), [NamedSharding(mesh, spec) for spec in in_specs])
 

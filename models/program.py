@@ -295,6 +295,7 @@ def blizzard_mainloop(
             monitor_fn=monitor_fn,
             ddout=ddout,
             data=[with_noise(part, monitor_noise) for part in monitored_rows],
+            devices=args.devices,
         ),
         check_nan=1,
         force_save_freq=args.force_saving_freq,
@@ -377,6 +378,7 @@ def iamondb_mainloop(
             ddout=m_ddout,
             inputs=m_inputs,
             data=[with_noise(Iterator(data.valid, args.batch_size), noise)],
+            devices=args.devices,
         ),
         check_nan=0,
     )

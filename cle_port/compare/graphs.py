@@ -26,9 +26,13 @@ def in_python() -> AbstractContextManager:
 
 
 def compile_plainly(
-    inputs: Sequence[Any], outputs: Any, updates: Any = None, backend: str = "auto"
+    inputs: Sequence[Any],
+    outputs: Any,
+    updates: Any = None,
+    backend: str = "auto",
+    devices: int = 1,
 ) -> Callable:
-    """Stand in for `cle_port.backend.compile_function`, whatever the backend."""
+    """Stand in for `cle_port.backend.compile_function`, whatever backend and devices."""
     with in_python():
         fn = pytensor.function(
             list(inputs),

@@ -143,6 +143,8 @@ class Monitoring(Extension):
         A mean above this ends the training with an error.
     inputs : list of tensors, optional
         Those of ``ddout``; default are the main loop's.
+    devices : int
+        Devices that monitor, each a batch at a time.
 
     Raises
     ------
@@ -168,6 +170,7 @@ class Monitoring(Extension):
         obj_monitor_ch: Sequence[str] = (),
         explosion_limit: float = 1e8,
         inputs: Sequence[TensorVariable] | None = None,
+        devices: int = 1,
     ) -> None:
         self.freq = freq
         self.ddout = list(ddout)
@@ -177,6 +180,7 @@ class Monitoring(Extension):
         self.obj_monitor_ch = list(obj_monitor_ch)
         self.explosion_limit = explosion_limit
         self.inputs = inputs
+        self.devices = devices
 
     def exe(self, mainloop: Training) -> None:
         """Log a monitoring step if it is time for one."""
@@ -221,13 +225,13 @@ class Monitoring(Extension):
         if self.monitor_fn is None:
             self.monitor_fn = compile_function(
                 mainloop.inputs if self.inputs is None else self.inputs,
-                from_each_device(self.ddout, mainloop.devices),
+                from_each_device(self.ddout, self.devices),
                 None,
                 mainloop.backend,
-                mainloop.devices,
+                self.devices,
             )
         # All data sets come before any line is logged, as in the original.
-        records = [over_batches(self.monitor_fn, data, mainloop.devices) for data in self.data]
+        records = [over_batches(self.monitor_fn, data, self.devices) for data in self.data]
         means: dict[str, float] = {}
         for record, data in zip(records, self.data):
             for i, channel in enumerate(self.ddout):
