@@ -815,7 +815,8 @@ class Recording(object):
         self.add("data/X_std", data.X_std)
         dataset, _, script = program.label.partition("_")
         if dataset == "blizzard":
-            self.add("data/rows", data.data[:])
+            parts = [loop.data] + [part for e in loop.extension for part in data_of(e)]
+            self.add("data/rows", data.data[: max(part.end for part in parts)])
         params = self.parameters()
         self.add_texts("param_names", list(params))
         self.add("param_shapes", [(p.shape + (0,))[:2] for p in params.values()])
@@ -847,6 +848,11 @@ class Recording(object):
         self.add("meta/n_updates", log.batch_seen)
         self.add("meta/batch_seen", log.batch_seen)
         self.add("meta/epoch_seen", log.epoch_seen)
+
+
+def data_of(extension):
+    """Return the data that an extension monitors."""
+    return getattr(extension, "data", None) or []
 
 
 def text_of(value):
