@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 from cle_port import checkpoint
+from cle_port.compare import importing
+from cle_port.compare.recording import Recording
 from cle_port.errors import UserError
 from cle_port.unpickle import load_npy, load_pickled_arrays
 from datasets.blizzard import load_statistics
@@ -25,6 +28,7 @@ from datasets.hdf5_rows import HDF5Rows, RowWriter
 from datasets.iamondb_hdf5 import Line, LineWriter, read_lines
 from datasets.iamondb_utils import Unusable, read_caches, read_strokes, read_transcript
 from models.settings import Settings, read_config
+from tests import pickles
 
 ARTIFACTS = Path(__file__).parents[1] / "reference" / "artifacts"
 REFUSALS = (UserError, Unusable, BadRecording)  # the last two for one file of a collection
@@ -90,6 +94,12 @@ def _read_statistics(path):
     load_statistics(path.parent, path.name.removesuffix("_normal.npz"))
 
 
+def _read_recording(path):
+    with Recording(path) as recording:
+        for name in recording:
+            assert recording[name].dtype.kind in "biufcSU"
+
+
 def _read_sound(path):
     for block in read_recording(path):
         assert block.dtype == np.int16
@@ -128,6 +138,16 @@ def _checkpoints(folder):
 
 def _statistics(folder):
     return [_artifact("blizzard/statistics/stat_normal.npz"), npz(X_mean=1.5, X_std=2.0)]
+
+
+def _recordings_of_the_original(folder):
+    text = np.array(["a", "bc"])
+    return [npz(cost=np.arange(3.0), text=text), npz(zipfile.ZIP_DEFLATED, cost=np.zeros((4, 5)))]
+
+
+def _checkpoints_of_the_original(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        return [pickles.dump(pickles.mainloop(pickles.Classes(patch)))]
 
 
 def _recording_files(folder):
@@ -193,6 +213,8 @@ READERS = {
     "lines.h5": Reader("x.h5", _read_lines, _line_files),
     "checkpoint": Reader("x.npz", checkpoint.load, _checkpoints),
     "statistics": Reader("x_normal.npz", _read_statistics, _statistics),
+    "recording of the original": Reader("x.npz", _read_recording, _recordings_of_the_original),
+    "checkpoint of the original": Reader("x.pkl", importing.read, _checkpoints_of_the_original),
     "npy": Reader("x.npy", load_npy, _recording_files),
     "recordings": Reader("data_0.npy", load_recordings, _recording_files),
     "pickle": Reader("x.pkl", load_pickled_arrays, _pickles),
