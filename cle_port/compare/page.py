@@ -23,10 +23,11 @@ h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 40px 0 8p
 p { margin: 8px 0; } .soft { color: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0 16px; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+a { color: var(--port); }
 .agrees { color: var(--good); } .differs { color: var(--bad); } .open { color: var(--open); }
 .agrees, .differs, .open { font-weight: 600; white-space: nowrap; }
 .parted { border-left: 4px solid var(--bad); background: var(--panel); padding: 10px 14px; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .left { padding-left: 16px; }
 table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th, td { padding: 3px 10px 3px 0; text-align: right; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -71,7 +72,7 @@ def _page(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield f"<title>The port beside the original</title>\n<style>{STYLE}</style>\n</head>\n<body>"
     yield "<h1>The port beside the original</h1>"
     yield (
-        f"<p>{len(comparisons)} recordings repeated; "
+        f"<p>{_count(comparisons)} repeated; "
         + (_verdict("agrees", "all agree") if not n_differ else "")
         + (_verdict("DIFFERS", f"{n_differ} differ") if n_differ else "")
         + "</p>"
@@ -175,6 +176,10 @@ def _channels(section: Section) -> Iterator[str]:
     yield '<div class="curves">'
     yield from (chart(name, rows) for name, rows in names.items())
     yield "</div>"
+
+
+def _count(comparisons: Sequence[Comparison]) -> str:
+    return "1 recording" if len(comparisons) == 1 else f"{len(comparisons)} recordings"
 
 
 def _allowed(difference: Difference) -> str:

@@ -54,7 +54,7 @@ def _lines(comparison: Comparison, tables: bool, colors: bool) -> Iterator[str]:
         yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
     first = comparison.first()
     if first is not None:
-        yield _colored("  They part at " + first.place, "DIFFERS", colors)
+        yield _colored(_clip(f"  They part at {first.place}"), "DIFFERS", colors)
         yield (
             f"    original {first.original:.12g}, port {first.port:.12g}: relative "
             f"{first.relative:.1e}, allowed {first.allowed:.1e}"
@@ -96,7 +96,7 @@ def group(left_out: dict[str, str]) -> dict[str, list[str]]:
 
 
 def _table(section: Section) -> Iterator[str]:
-    yield f"  {section.title}" + (f" ({section.note})" if section.note else "")
+    yield _clip(f"  {section.title}" + (f" ({section.note})" if section.note else ""))
     first = "update" if section.by_update else "name"
     yield (
         f"  {first:<22} {'original':>19} {'port':>19} {'absolute':>8} {'relative':>8} {'ulp':>9}"
