@@ -197,13 +197,11 @@ def label_of(recording: Arrays) -> str:
 def kind_of(recording: Arrays) -> str:
     """Kind of a recorded run: 'small', 'strong' or 'clipped'.
 
-    Of a variant that has another name, those whose weights were exchanged are
-    taken for strong, others are small: they start from the scripts' weights.
+    Recordings call small runs narrow.  What has yet another name, such as a run
+    from given parameters, is held to what is asked of strong ones.
     """
-    variant = scalar(recording, "meta/variant")
-    if variant in tolerances.KINDS:
-        return variant
-    return "strong" if any(key.startswith("init/") for key in recording) else "small"
+    variant = "small" if (name := scalar(recording, "meta/variant")) == "narrow" else name
+    return variant if variant in tolerances.KINDS else "strong"
 
 
 def settings(recording: Arrays, floatX: str, backend: str, folder: Path) -> Settings:

@@ -88,8 +88,8 @@ def facts(prog: Program, run: Run) -> dict[str, str]:
     shown = ("batch_size", "x_dim", "z_dim", "rnn_dim", "num_k", "lr")
     return {
         "program": label_of(recording).replace("_", " ", 1),
-        "run": f"{run.kind} ({scalar(recording, 'meta/variant')}), "
-        f"{n_recorded(recording)} updates, {scalar(recording, 'meta/epoch_seen')} epochs",
+        "run": f"{run.kind}, {n_recorded(recording)} updates, "
+        f"{scalar(recording, 'meta/epoch_seen')} epochs",
         "sizes": ", ".join(f"{key} {config[key]}" for key in shown if key in config),
         "original": f"{scalar(recording, 'meta/floatX')}; {scalar(recording, 'meta/versions')}",
         "port": f"{prog.floatX}; {prog.mainloop.backend} backend",
