@@ -6,6 +6,7 @@ stands once, with the original's names for nodes and parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from pytensor.tensor.special import softmax
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.cost import GMM, BiGauss, BiGMM, Gaussian
-from cle_port.layers import InitCell, StemCell
+from cle_port.layers import InitCell, Shape, StemCell
 from cle_port.layers.feedforward import FullyConnectedLayer
 from cle_port.utils.op import Gaussian_sample, GMM_sample_mean, component, multinomial
 from models.settings import Settings
@@ -34,6 +35,9 @@ class Init:
         ``np.random.seed(seed)``.  None draws nothing and makes all zero, for
         parameters that come from a checkpoint: orthogonal matrices of the
         original's sizes take minutes.
+    n_param : float
+        Without a seed: how many there are; a model with many more, by false
+        settings of a file, ends in a ValueError before it takes the memory.
 
     Attributes
     ----------
@@ -42,15 +46,30 @@ class Init:
         0; biases of standard deviations 0.6, which is sigma = 1.04 at first.
     """
 
-    def __init__(self, seed: int | None) -> None:
+    def __init__(self, seed: int | None, n_param: float = math.inf) -> None:
         if seed is None:
-            self.W = self.U = self.b = self.b_sig = InitCell("zeros")
+            zeros: InitCell = _Zeros(n_param)
+            self.W = self.U = self.b = self.b_sig = zeros
             return
         rng = np.random.RandomState(seed)
         self.W = InitCell("rand", rng=rng)
         self.U = InitCell("ortho", rng=rng)
         self.b = InitCell("zeros")
         self.b_sig = InitCell("const", mean=0.6)
+
+
+class _Zeros(InitCell):
+    """Zeros for a model of about so many parameters."""
+
+    def __init__(self, n_param: float) -> None:
+        super().__init__("zeros")
+        self.left = 4 * n_param  # since each layer is initialised twice
+
+    def zeros(self, shape: Shape) -> NDArray:
+        self.left -= math.prod((shape,) if isinstance(shape, int) else shape)
+        if self.left < 0:
+            raise ValueError("its settings ask for more parameters than it has")
+        return super().zeros(shape)
 
 
 def layer(

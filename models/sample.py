@@ -155,7 +155,7 @@ def load_model(path: str | Path) -> tuple[str, Settings, Net]:
         args = Settings(**meta["settings"])
         names = set(meta["params"])
         pytensor.config.floatX = args.floatX
-        net = make_net(args, Init(None))
+        net = make_net(args, Init(None, sum(array.size for array in arrays.values())))
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -648,8 +648,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for the samples (default: sample_path of the settings, else the folder "
-        "samples beside the checkpoint)",
+        help="folder for the samples (default: the folder samples beside the checkpoint)",
     )
     add("--backend", choices=BACKENDS, default="auto", help="compiler to use")
     add("--quiet", action="store_true", help="print nothing but errors")
@@ -691,7 +690,8 @@ def sample(options: argparse.Namespace) -> list[Path]:
         args, quiet=options.quiet, data_path=options.data_path or args.data_path
     )
     set_up(args)
-    folder = options.out or args.sample_path or options.checkpoint.parent / "samples"
+    # Not the sample_path of the settings: a checkpoint from elsewhere may name any folder.
+    folder = options.out or options.checkpoint.parent / "samples"
     out = make_out_folder(Path(folder)) / options.checkpoint.stem
     data = open_data(args)
     rng = np.random.Generator(np.random.PCG64(options.seed))

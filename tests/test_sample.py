@@ -448,6 +448,10 @@ def test_refuses_parameters_of_other_sizes_and_without_numbers(good, capsys, tmp
     wider = meta | {"settings": meta["settings"] | {"rnn_dim": 9}}
     checkpoint.save(tmp_path / "wider.npz", arrays, wider)
     assert "(8, 32)" in refused(capsys, tmp_path / "wider.npz")
+    for sizes in ({"rnn_dim": 10**18}, {"rnn_dim": 10**5, "z_dim": 10**5}, {"depth": 10**9}):
+        forged = meta | {"settings": meta["settings"] | sizes}
+        checkpoint.save(tmp_path / "forged.npz", arrays, forged)
+        assert "more parameters than it has" in refused(capsys, tmp_path / "forged.npz")
     for value in (np.nan, np.inf):
         arrays["b_rnn"][3] = value
         checkpoint.save(tmp_path / "nan.npz", arrays, meta)
@@ -506,6 +510,21 @@ def test_leaves_no_half_written_file(monkeypatch, tmp_path):
             sample.write(tmp_path / "a.wav", b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["a.wav"]
     assert (tmp_path / "a.wav").read_bytes() == b"old"
+
+
+def test_a_checkpoint_does_not_say_where_to_write(good, capsys, monkeypatch, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    arrays, meta = checkpoint.load(good)
+    forged = meta | {"settings": meta["settings"] | {"sample_path": str(elsewhere)}}
+    checkpoint.save(tmp_path / "forged.npz", arrays, forged)
+
+    def stop(args):
+        raise UserError("far enough")
+
+    monkeypatch.setattr(sample, "open_data", stop)
+    refused(capsys, tmp_path / "forged.npz")
+    assert not elsewhere.exists()
+    assert (tmp_path / "samples").exists()
 
 
 def test_says_how_to_get_pictures(monkeypatch, capsys, tmp_path):

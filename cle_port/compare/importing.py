@@ -11,7 +11,6 @@ Counterpart: ``cle.utils.unpickle`` and ``cle.utils.initialize_from_pkl``.
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ from numpy.typing import NDArray
 from cle_port import checkpoint
 from cle_port.compare.command import import_programs
 from cle_port.errors import UserError, one_line
-from cle_port.layers import InitCell, Shape
 from cle_port.unpickle import UNREADABLE, Instance, finished, load_objects
 
 PACKAGES = ("cle", "nips2015_vrnn", "theano")
@@ -322,8 +320,7 @@ def find_settings(path: Path, mainloop: MainLoop) -> dict[str, Any]:
                 "floatX": str(params["U_rnn__rnn"].dtype),
             }
         )
-        init = Init(None)
-        init.W = init.U = init.b = init.b_sig = Zeros(sum(value.size for value in params.values()))
+        init = Init(None, sum(value.size for value in params.values()))
         with pytensor.config.change_flags(floatX=args.floatX):
             net = NETS[program](args, init)
     except (LookupError, ValueError) as error:
@@ -333,25 +330,3 @@ def find_settings(path: Path, mainloop: MainLoop) -> dict[str, Any]:
         ) from error
     check_params(path, params, net)
     return args.as_dict()
-
-
-class Zeros(InitCell):
-    """Initial values of zero for a model of at most so many parameters.
-
-    Parameters
-    ----------
-    limit : int
-        The size that a damaged file gives to one parameter says what others
-        should have; a model much larger than the file is not tried.
-    """
-
-    def __init__(self, limit: int) -> None:
-        super().__init__("zeros")
-        self.left = 2 * limit  # since each layer is initialised twice
-
-    def zeros(self, shape: Shape) -> NDArray:
-        """All zeros, unless they are too many."""
-        self.left -= math.prod((shape,) if isinstance(shape, int) else shape)
-        if self.left < 0:
-            raise ValueError("it should have more parameters")
-        return super().zeros(shape)
