@@ -36,6 +36,7 @@ setup(
         "scipy>=1.13",
         "h5py>=3.11",
         "hdf5plugin>=4.4",  # the original's HDF5 files are compressed with blosc
+        "filelock>=3.16",  # one run in a folder; PyTensor needs it, too
         "tqdm>=4.66",  # progress bars
     ],
     extras_require={

@@ -27,6 +27,9 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """Return the number of batches of a pass."""
 
+    def go_to(self, n_pass: int, n_batch: int) -> None:
+        """Let the next pass be number ``n_pass``, from its batch ``n_batch`` on."""
+
 
 class Noise(Protocol):
     """A stream of standard normal noise, one draw for each batch."""
@@ -121,6 +124,10 @@ class WithNoise:
     def __len__(self) -> int:
         """Return the number of batches of a pass."""
         return len(self.data)
+
+    def go_to(self, n_pass: int, n_batch: int) -> None:
+        """See `cle_port.data.Iterator.go_to`; the noise's position is set by its ``state``."""
+        self.data.go_to(n_pass, n_batch)
 
     def __iter__(self) -> IteratorType[tuple[NDArray, ...]]:
         """Start a pass."""

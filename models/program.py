@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator as IteratorType
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from filelock import FileLock, Timeout
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
+from cle_port import checkpoint
 from cle_port.backend import choose, compile_function
 from cle_port.data import Iterator
 from cle_port.errors import UserError
@@ -34,11 +41,12 @@ from cle_port.train.ext import (
     WeightNorm,
     make_folder,
 )
+from cle_port.train.log import set_aside
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
 from datasets import demo_blizzard, demo_iamondb, iamondb
 from datasets.blizzard import Blizzard_tbptt, RowRanges, load_statistics, row_ranges
-from models.settings import Settings, parse
+from models.settings import LAST, Settings, check_changes, parse
 
 logger = logging.getLogger(__name__)
 
@@ -112,10 +120,13 @@ def run(
         after a signal.
     """
     try:
-        args = parse(sys.argv[1:] if argv is None else argv, doc or "", widths)
+        args = resolve(name, widths, doc or "", sys.argv[1:] if argv is None else argv)
         set_up(args)
-        mainloop = make_mainloop(name, make_net, args)
-        mainloop.run()
+        with one_at_a_time(args, name):
+            mainloop = make_mainloop(name, make_net, args)
+            if args.resume:
+                mainloop.resume(args.resume)
+            mainloop.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -126,6 +137,95 @@ def run(
         print("interrupted; checkpoints written so far are whole", file=sys.stderr)
         return 130
     return 128 + mainloop.interrupted if mainloop.interrupted else 0
+
+
+def resolve(
+    name: str, widths: Mapping[str, Mapping[str, Any]], doc: str, argv: Sequence[str]
+) -> Settings:
+    """Resolve the settings of a run, which are its checkpoint's if it is a resumed one.
+
+    Parameters
+    ----------
+    name, widths, doc, argv
+        See `run`.
+
+    Returns
+    -------
+    Settings
+        ``resume`` is the path of the checkpoint, or None.
+
+    Raises
+    ------
+    UserError
+        If a setting is wrong, or the checkpoint cannot be resumed with it.
+    """
+    args = parse(argv, doc, widths)
+    own = files_of(args, name).checkpoint
+    if args.resume is None:
+        return args
+    path = own if args.resume == LAST else Path(args.resume)
+    _, meta = checkpoint.load(path)  # all of it: a damaged one is refused before all else
+    if str(meta.get("program")).rpartition("_")[0] != name:
+        raise UserError(f"{path} is a checkpoint of {meta.get('program')}, not of {name}")
+    saved = meta.get("settings")
+    if not isinstance(saved, dict):
+        raise checkpoint.damaged(path, "it has no settings")
+    merged = parse(argv, doc, widths, saved)
+    set_up(merged)
+    for key, change in check_changes(saved, merged).items():
+        logger.info("Resuming with %s %s", key, change)
+    return replace(merged, save_path=args.save_path or str(path.parent), resume=str(path))
+
+
+class Files(NamedTuple):
+    """What a run writes and is known by; the best models and those to keep stand beside."""
+
+    checkpoint: Path
+    log: Path
+    config: Path
+    lock: Path
+
+
+def files_of(args: Settings, name: str) -> Files:
+    """Paths of the files of a run."""
+    folder = Path(args.save_path or default_save_path(args))
+    stem = f"{name}_{args.trial}"
+    names = (f"{stem}.npz", f"{stem}.jsonl", f"{stem}_config.txt", f".{stem}.lock")
+    checkpoint, log, config, lock = (folder / name for name in names)
+    return Files(checkpoint, log, config, lock)
+
+
+@contextmanager
+def one_at_a_time(args: Settings, name: str) -> IteratorType[None]:
+    """Keep other processes from writing the files of this run.
+
+    The system lets go of the lock when the process ends, however it ends.
+
+    Raises
+    ------
+    UserError
+        If another process has the lock, or the folder cannot be written to.
+    """
+    path = files_of(args, name).lock
+    make_folder(path.parent)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"another process is training {name}_{args.trial} in {path.parent}; "
+            "give another --trial or --save_path, or wait for its end"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write into {path.parent} ({error.strerror}); choose another --save_path"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # while it is still locked; Windows keeps open files
+            path.unlink()
+        lock.release()
 
 
 def set_up(args: Settings) -> None:
@@ -289,6 +389,7 @@ def blizzard_mainloop(
         ),
         cost=named_all(terms)[0],
         data=with_noise(train_rows, train_noise),
+        data_id=data_id(train_rows, monitored_rows[1]),
         noise={"train": train_noise, "monitor": monitor_noise},
         monitoring=Monitoring(
             freq=args.monitoring_freq,
@@ -358,6 +459,8 @@ def iamondb_mainloop(
 
     # One stream of noise: the original's monitoring draws from the training's.
     (noise,) = noise_streams(args, net.noise_dim, 1)
+    train_lines = Iterator(data.train, args.batch_size)
+    valid_lines = Iterator(data.valid, args.batch_size)
     return make_training(
         name,
         net,
@@ -371,13 +474,14 @@ def iamondb_mainloop(
             forward=forward,
         ),
         cost=ddout[0],
-        data=with_noise(Iterator(data.train, args.batch_size), noise),
+        data=with_noise(train_lines, noise),
+        data_id=data_id(train_lines, valid_lines),
         noise={"train": noise},
         monitoring=Monitoring(
             freq=args.monitoring_freq,
             ddout=m_ddout,
             inputs=m_inputs,
-            data=[with_noise(Iterator(data.valid, args.batch_size), noise)],
+            data=[with_noise(valid_lines, noise)],
             devices=args.devices,
         ),
         check_nan=0,
@@ -401,6 +505,7 @@ def make_training(
     model: Model,
     cost: TensorVariable,
     data: Batches,
+    data_id: str,
     noise: Mapping[str, Noise],
     monitoring: Monitoring,
     check_nan: int,
@@ -420,7 +525,7 @@ def make_training(
         GradientClipping(batch_size=args.batch_size, check_nan=check_nan),
         EpochCount(args.epoch),
         monitoring,
-        Picklize(freq=args.monitoring_freq, path=save_path, **forced),
+        Picklize(freq=args.monitoring_freq, path=save_path, keep=args.keep, **forced),
         EarlyStopping(
             freq=args.monitoring_freq, path=save_path, channel=f"valid_{cost.name}", **forced
         ),
@@ -440,6 +545,8 @@ def make_training(
         max_updates=args.max_updates,
         noise=noise if net.noise_dim else {},
         settings=args.as_dict(),
+        data_id=data_id,
+        on_nan=args.on_nan,
         quiet=args.quiet,
     )
 
@@ -538,18 +645,62 @@ def describe(name: str, net: Net, args: Settings, save_path: Path, **facts: str)
 def start_log(save_path: Path, name: str, args: Settings) -> TrainLog:
     """Write the resolved settings and start an empty log beside them, before anything is compiled.
 
+    For a resumed run the log is left as it is, see `cle_port.train.Training.resume`.
+    Files of another run are not replaced.
+
     Raises
     ------
     UserError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or has a checkpoint of another run.
     """
-    name = f"{name}_{args.trial}"
-    log = TrainLog(save_path / f"{name}.jsonl")
+    files = files_of(replace(args, save_path=str(save_path)), name)
     try:
-        (save_path / f"{name}_config.txt").write_text(args.as_text(), encoding="utf-8")
-        (save_path / f"{name}.jsonl").write_text("", encoding="utf-8")
+        _check_free(files, args)
+        for leftover in _leftovers(files.checkpoint):
+            leftover.unlink()
+        text = args.as_text().encode()
+        checkpoint.replace_file(files.config, lambda file: file.write(text))
+        if args.resume is None:
+            if files.log.exists() and files.log.stat().st_size:
+                logger.warning("%s is kept as %s", files.log, set_aside(files.log))
+            files.log.write_bytes(b"")
     except OSError as error:
         raise UserError(
             f"cannot write into {save_path} ({error.strerror}); choose another --save_path"
         ) from error
-    return log
+    return TrainLog(files.log)
+
+
+def _check_free(files: Files, args: Settings) -> None:
+    path = files.checkpoint
+    if path.is_dir() or files.log.is_dir():
+        raise UserError(
+            f"{path} or {files.log} is a folder where a file is to be written; "
+            "remove it or choose another --save_path"
+        )
+    if not path.exists() or (args.resume and path.samefile(args.resume)):
+        return
+    raise UserError(
+        f"{path.parent} has a run of this name, whose {path.name} would be replaced: "
+        "go on with it by --resume, or give another --trial or --save_path"
+    )
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """Temporary files of a run that was killed while it wrote checkpoints."""
+    name = re.escape(path.stem)
+    pattern = re.compile(rf"\.{name}(_[^.]*)?\.(npz|txt|jsonl)\.\d+\.tmp")
+    return [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
+
+
+def data_id(train: Iterator, valid: Iterator) -> str:
+    """Tell these data from others: a digest of their number and of their first and last batch."""
+    digest = hashlib.sha256()
+    for part in (train, valid):
+        starts = (part.start, max(part.start, part.end - part.batch_size))
+        digest.update(f"{part.data.num_examples()} {part.start} {part.end}".encode())
+        for start in starts:
+            for array in part.data.slices(start, start + part.batch_size):
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -20,10 +20,14 @@ from typing import Any
 from cle_port.backend import BACKENDS
 from cle_port.errors import UserError
 from cle_port.mrg import M2
+from cle_port.train import ON_NAN
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
 COMMENT = re.compile(r"(^|\s)#.*")  # a path may have a # inside
 MAX_SEED = 2**32 - 1  # of NumPy's RandomState
+MAX_SIZE = 10**6  # of a layer or a batch: a mistake rather than a model
+MAX_COUNT = 10**9  # of updates or epochs
+LAST = "<last>"  # what --resume without a path stands for
 
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
@@ -36,39 +40,60 @@ class Settings:
 
     Keys up to ``debug`` are those of the original's ``config.txt``; the widths
     are literals in its scripts; the rest is ours.
+
+    A resumed run has the settings of its checkpoint.  What is marked ``may_change``
+    may be given anew, since parameters do not depend on it; what is marked
+    ``of_call`` is not even taken over.
     """
 
     dataset: str = _setting("blizzard", "data set to train on", choices=("blizzard", "iamondb"))
-    trial: int = _setting(1, "number in the names of the files written")
+    trial: int = _setting(1, "number in the names of the files written", may_change=True)
     data_path: str | None = _setting(
-        None, "folder with the data; default is the built-in demo corpus", metavar="DIR"
+        None,
+        "folder with the data; default is the built-in demo corpus",
+        metavar="DIR",
+        may_change=True,
     )
     save_path: str | None = _setting(
         None,
         "folder for checkpoints, log and settings; default below runs/, by data set",
         metavar="DIR",
+        may_change=True,
     )
-    sample_path: str | None = _setting(None, "folder for samples", metavar="DIR")
-    monitoring_freq: int = _setting(2000, "updates between two monitoring steps", least=1)
-    force_saving_freq: int = _setting(10000, "updates between two checkpoints to keep", least=1)
-    reset_freq: int = _setting(4, "updates after which the carried state is zeroed", least=1)
-    epoch: int = _setting(10, "passes through the training data", least=1)
-    batch_size: int = _setting(128, "sequences in a batch", least=1)
-    m_batch_size: int = _setting(1280, "sequences in a batch while monitoring", least=1)
-    x_dim: int = _setting(200, "size of a frame x_t (Blizzard: samples)", least=1)
-    z_dim: int = _setting(200, "size of the latent variable z_t", least=1)
-    num_k: int = _setting(20, "components of a Gaussian mixture", least=1)
-    rnn_dim: int = _setting(4000, "size of the LSTM's hidden state h_t", least=1)
+    sample_path: str | None = _setting(None, "folder for samples", metavar="DIR", may_change=True)
+    monitoring_freq: int = _setting(
+        2000, "updates between two monitoring steps", least=1, most=MAX_COUNT, may_change=True
+    )
+    force_saving_freq: int = _setting(
+        10000, "updates between two checkpoints to keep", least=1, most=MAX_COUNT, may_change=True
+    )
+    reset_freq: int = _setting(
+        4, "updates after which the carried state is zeroed", least=1, most=MAX_COUNT
+    )
+    epoch: int = _setting(
+        10, "passes through the training data", least=1, most=MAX_COUNT, may_change=True
+    )
+    batch_size: int = _setting(128, "sequences in a batch", least=1, most=MAX_SIZE)
+    m_batch_size: int = _setting(
+        1280, "sequences in a batch while monitoring", least=1, most=MAX_SIZE
+    )
+    x_dim: int = _setting(200, "size of a frame x_t (Blizzard: samples)", least=1, most=MAX_SIZE)
+    z_dim: int = _setting(200, "size of the latent variable z_t", least=1, most=MAX_SIZE)
+    num_k: int = _setting(20, "components of a Gaussian mixture", least=1, most=MAX_SIZE)
+    rnn_dim: int = _setting(4000, "size of the LSTM's hidden state h_t", least=1, most=MAX_SIZE)
     lr: float = _setting(3e-4, "learning rate of Adam", above=0)
     debug: int = _setting(
-        0, "accepted for the original's files; shapes are always checked here", choices=(0, 1)
+        0,
+        "accepted for the original's files; shapes are always checked here",
+        choices=(0, 1),
+        may_change=True,
     )
-    x2s_dim: int = _setting(500, "width of the layers on x", least=1)
-    z2s_dim: int = _setting(500, "width of the layers on z", least=1)
-    q_z_dim: int = _setting(500, "width of the posterior's layers (phi)", least=1)
-    p_z_dim: int = _setting(500, "width of the prior's layers", least=1)
-    p_x_dim: int = _setting(500, "width of the decoder's layers (theta)", least=1)
-    depth: int = _setting(4, "layers in each of these stacks", least=1)
+    x2s_dim: int = _setting(500, "width of the layers on x", least=1, most=MAX_SIZE)
+    z2s_dim: int = _setting(500, "width of the layers on z", least=1, most=MAX_SIZE)
+    q_z_dim: int = _setting(500, "width of the posterior's layers (phi)", least=1, most=MAX_SIZE)
+    p_z_dim: int = _setting(500, "width of the prior's layers", least=1, most=MAX_SIZE)
+    p_x_dim: int = _setting(500, "width of the decoder's layers (theta)", least=1, most=MAX_SIZE)
+    depth: int = _setting(4, "layers in each of these stacks", least=1, most=1000)
     prior: str = _setting(
         "recurrent",
         "prior of z_t in the VRNN programs: from h_{t-1}, or N(0, 1) as in the paper's VRNN-I",
@@ -87,13 +112,40 @@ class Settings:
         least=1,
         most=M2 - 1,
     )
-    max_updates: int | None = _setting(None, "stop after so many updates", metavar="N", least=1)
-    backend: str = _setting("auto", "compiler to use", choices=BACKENDS)
+    max_updates: int | None = _setting(
+        None, "stop after so many updates", metavar="N", least=1, most=MAX_COUNT, of_call=True
+    )
+    backend: str = _setting("auto", "compiler to use", choices=BACKENDS, may_change=True)
     devices: int = _setting(
-        1, "devices that share each batch, in all processes together (docs/devices.md)", least=1
+        1,
+        "devices that share each batch, in all processes together (docs/devices.md)",
+        least=1,
+        most=MAX_SIZE,
+        may_change=True,
     )
     floatX: str = _setting("float32", "precision", choices=("float32", "float64"))
-    quiet: bool = _setting(False, "print nothing but errors")
+    quiet: bool = _setting(False, "print nothing but errors", of_call=True)
+    keep: int = _setting(
+        0,
+        "how many of the last checkpoints to keep beside the newest",
+        least=0,
+        most=MAX_COUNT,
+        may_change=True,
+    )
+    on_nan: str = _setting(
+        "stop",
+        "what to do with an update that is not finite: stop before it, skip it, or what the "
+        "original does",
+        choices=ON_NAN,
+        may_change=True,
+    )
+    resume: str | None = _setting(
+        None,
+        "go on from a checkpoint, with its settings; without a path from the run's last one",
+        metavar="PATH",
+        const=LAST,
+        of_call=True,
+    )
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -106,14 +158,14 @@ class Settings:
             )
 
     def as_text(self) -> str:
-        """Settings in the format of ``--config``, one ``key value`` a line."""
+        """Settings of `as_dict` in the format of ``--config``, one ``key value`` a line."""
         return "".join(
             f"{key} {value}\n" for key, value in self.as_dict().items() if value is not None
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Settings by key."""
-        return dataclasses.asdict(self)
+        """Settings by key, without ``resume``: another run with them starts anew."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != "resume"}
 
 
 def _check(key: str, value: Any, limits: Mapping[str, Any]) -> None:
@@ -141,7 +193,10 @@ def _types() -> dict[str, type]:
 
 
 def parse(
-    argv: Sequence[str], description: str, constants: Mapping[str, Mapping[str, Any]]
+    argv: Sequence[str],
+    description: str,
+    constants: Mapping[str, Mapping[str, Any]],
+    saved: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Resolve the settings of a run from its command line.
 
@@ -153,6 +208,9 @@ def parse(
         What the program does, for ``--help``.
     constants : mapping of str to mapping
         The program's own values of settings, such as its widths, by data set.
+    saved : mapping, optional
+        Settings of the checkpoint that is resumed: they win over what stands in
+        the data set's file, and are won over by what the user gives.
 
     Returns
     -------
@@ -165,13 +223,74 @@ def parse(
     """
     flags = vars(_parser(description).parse_args(argv))
     config = flags.pop("config")
-    dataset = flags.get("dataset", Settings.dataset)
     from_user = {**(read_config(config) if config is not None else {}), **flags}
-    dataset = from_user.get("dataset", dataset)
-    size = "" if from_user.get("data_path") else "_demo"
+    from_checkpoint = taken_over(saved or {})
+    dataset, data_path = (
+        (from_checkpoint | from_user).get(key, getattr(Settings, key))
+        for key in ("dataset", "data_path")
+    )
+    size = "" if data_path else "_demo"
     own = CONFIG_FOLDER / f"{dataset}{size}.txt"
     from_dataset = read_config(own) if own.is_file() else {}
-    return Settings(**{**constants.get(dataset, {}), **from_dataset, **from_user})
+    return Settings(
+        **{**constants.get(dataset, {}), **from_dataset, **from_checkpoint, **from_user}
+    )
+
+
+def taken_over(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a checkpoint's settings that a resumed run has, too.
+
+    Raises
+    ------
+    UserError
+        If there are some that this program does not know, or of a wrong type.
+    """
+    types = _types()
+    for key, value in saved.items():
+        if key not in types or not (value is None or type(value) is types[key]):
+            raise UserError(
+                f"the checkpoint has {key} {value!r}, which is no setting of this program; "
+                "resume with the version that wrote it"
+            )
+    marks = {item.name: item.metadata for item in dataclasses.fields(Settings)}
+    return {key: value for key, value in saved.items() if "of_call" not in marks[key]}
+
+
+def check_changes(saved: Mapping[str, Any], args: Settings) -> dict[str, str]:
+    """Compare the settings of a resumed run with its checkpoint's.
+
+    Parameters
+    ----------
+    saved : mapping
+        Settings that the checkpoint was written with.
+    args : Settings
+        Those that the run would have.
+
+    Returns
+    -------
+    dict of str to str
+        By key, what may change and does: ``new (checkpoint: old)``.
+
+    Raises
+    ------
+    UserError
+        If one has changed that parameters depend on.
+    """
+    allowed: dict[str, str] = {}
+    refused = []
+    for item in dataclasses.fields(Settings):
+        new, key = getattr(args, item.name), item.name
+        if "of_call" in item.metadata or key not in saved or saved[key] == new:
+            continue
+        allowed[key] = f"{new} (checkpoint: {saved[key]})"
+        if "may_change" not in item.metadata:
+            refused.append(f"{key} is {new}, the checkpoint has {saved[key]}")
+    if refused:
+        raise UserError(
+            f"{'; '.join(refused)}: a resumed run must go on with the checkpoint's settings; "
+            "leave these out, or start a new run with another --trial or --save_path"
+        )
+    return allowed
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -265,6 +384,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
             type=kind,
             choices=item.metadata.get("choices"),
             metavar=item.metadata.get("metavar", None if "choices" in item.metadata else "N"),
+            **({"nargs": "?", "const": item.metadata["const"]} if "const" in item.metadata else {}),
             help=text,
         )
     return parser

@@ -32,7 +32,7 @@ def test_round_trip(tmp_path):
     checkpoint.save(path, ARRAYS, META)
     arrays, meta = checkpoint.load(str(path))
     assert_same(arrays)
-    assert meta == {"format_version": 1, **META}
+    assert meta == {"format_version": checkpoint.FORMAT_VERSION, **META}
     assert os.listdir(tmp_path) == ["m.npz"]
 
 
@@ -142,11 +142,10 @@ def test_foreign_files(kind, tmp_path):
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_damaged_files(save, tmp_path):
+def test_damaged_files(tmp_path):
     """Bytes changed, or all from there on missing: an error, or no harm done."""
     path = tmp_path / "m.npz"
-    save(path, **{"W": np.arange(4.0), "meta": np.array('{"format_version": 1}')})
+    np.savez(path, **{"W": np.arange(4.0), "meta": np.array('{"format_version": 1}')})
     whole = path.read_bytes()
     refused = 0
     places = range(0, len(whole), 3)
@@ -165,6 +164,6 @@ def test_damaged_files(save, tmp_path):
 
 
 def test_newer_format(tmp_path):
-    np.savez(tmp_path / "m.npz", meta=np.array('{"format_version": 2}'))
-    with pytest.raises(UserError, match=r"has checkpoint format 2, .* up to 1; use the newer"):
+    np.savez(tmp_path / "m.npz", meta=np.array('{"format_version": 3}'))
+    with pytest.raises(UserError, match=r"has checkpoint format 3, .* up to 2; use the newer"):
         checkpoint.load(tmp_path / "m.npz")

@@ -120,6 +120,8 @@ def monitored_run(case, monitoring, n_updates=7):
     """The recorded run: after n updates these outputs are n and n squared."""
     mainloop = SimpleNamespace(
         endloop=0,
+        interrupted=None,
+        on_nan="stop",
         outputs=named("cost", "other"),
         optimizer=Adam(lr=0.001),
         trainlog=TrainLog(),
@@ -184,9 +186,7 @@ def test_Monitoring_fills_the_log(name):
 def test_Monitoring_writes_lines_of_json(tmp_path):
     _, extension = recorded_monitoring("plain")
     path = tmp_path / "log.jsonl"
-    mainloop = SimpleNamespace(
-        endloop=0, outputs=named("cost"), optimizer=Adam(lr=0.1), trainlog=TrainLog(path)
-    )
+    mainloop = empty_mainloop(TrainLog(path))
     extension.exe(mainloop)
     mainloop.trainlog.batch_seen, mainloop.trainlog.epoch_seen = 2, 1
     mainloop.trainlog.monitor["update"] += [[1.0], [2.0]]
@@ -208,24 +208,45 @@ def monitoring_of(value, **kwargs):
     return Monitoring(freq=1, ddout=named("nll"), data=data, monitor_fn=lambda x: [value], **kwargs)
 
 
-def empty_mainloop():
+def empty_mainloop(log=None, on_nan="stop"):
     return SimpleNamespace(
-        endloop=0, outputs=named("cost"), optimizer=Adam(lr=0.1), trainlog=TrainLog()
+        endloop=0,
+        interrupted=None,
+        on_nan=on_nan,
+        outputs=named("cost"),
+        optimizer=Adam(lr=0.1),
+        trainlog=log or TrainLog(),
     )
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1.1e8])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.1e8])
 def test_Monitoring_ends_a_run_that_has_diverged(value):
     with pytest.raises(UserError, match=r"training has diverged; .*--lr$") as error:
         monitoring_of(value).exe(empty_mainloop())
     assert str(error.value).startswith(f"valid_nll is {value:g}: ")
 
 
-@pytest.mark.parametrize("value", [0.9e8, -math.inf])
-def test_Monitoring_lets_other_values_pass(value):
-    mainloop = empty_mainloop()
+@pytest.mark.parametrize(
+    ("on_nan", "value", "count"),
+    [
+        ("stop", 0.9e8, 0),
+        ("original", math.nan, 1),
+        ("original", -math.inf, 1),
+        ("skip", math.nan, 1),
+        ("skip", math.inf, 1),
+    ],
+)
+def test_Monitoring_lets_other_values_pass(on_nan, value, count):
+    mainloop = empty_mainloop(on_nan=on_nan)
     monitoring_of(value).exe(mainloop)
-    assert mainloop.trainlog.monitor["valid_nll"] == [value]
+    np.testing.assert_array_equal(mainloop.trainlog.monitor["valid_nll"], [value])
+    assert mainloop.trainlog.not_finite == count
+
+
+@pytest.mark.parametrize(("on_nan", "value"), [("original", math.inf), ("skip", 1.1e8)])
+def test_explosion_is_the_originals(on_nan, value):
+    with pytest.raises(UserError, match="training has diverged"):
+        monitoring_of(value).exe(empty_mainloop(on_nan=on_nan))
 
 
 def test_the_limit_is_on_channels_not_on_what_is_made_of_them():
@@ -250,8 +271,9 @@ class Saves:
         self.interrupted = None
         self.files = []
 
-    def save(self, path):
+    def save(self, path, kind):
         self.files.append(path.name.replace(".npz", ".pkl"))
+        return True
 
     def new_files(self):
         files, self.files = " ".join(self.files), []
@@ -343,15 +365,6 @@ def test_make_folder_makes_all_of_a_path(tmp_path):
     folder = make_folder(str(tmp_path / "a" / "b"))
     assert folder.is_dir()
     assert make_folder(folder) == folder
-
-
-def test_a_disk_that_is_full(tmp_path):
-    class Full(Saves):
-        def save(self, path):
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match=r"m\.npz \(No space left on device\); free space or"):
-        Picklize(freq=1, path=tmp_path).exe(Full())
 
 
 def test_Extension_leaves_exe_to_its_kinds():

@@ -313,18 +313,26 @@ def test_checkpoint_holds_everything(tmp_path):
     mainloop.save(tmp_path / "m.npz")
     arrays, meta = checkpoint.load(tmp_path / "m.npz")
     log = mainloop.trainlog
-    assert list(arrays) == ["w", "counter", "state/total", "log/time", "log/update"]
+    log_arrays = ["log/time", "log/update", "log_lines"]
+    assert list(arrays) == ["w", "counter", "optimizer/lr", "state/total", *log_arrays]
     assert arrays["w"] == mainloop.model.params["w"].get_value()
     assert arrays["counter"] == 3
     assert arrays["state/total"] == 0 + 1 + 2
     np.testing.assert_array_equal(arrays["log/update"], log.monitor["update"])
     assert meta == {
-        "format_version": 1,
+        "format_version": checkpoint.FORMAT_VERSION,
         "program": "m",
         "settings": {"lr": 0.25, "data_path": None},
+        "data_id": "",
         "params": ["w"],
+        "best": {},
         "epoch_seen": 1,
         "batch_seen": 3,
+        "batch_in_epoch": 0,
+        "monitored_at": -1,
+        "not_finite": 0,
+        "n_line": 0,
+        "n_logged": {"time": 3, "update": 3},
         "noise": {"train": noise.state},
     }
 
@@ -474,9 +482,21 @@ def test_TrainLog_has_no_numbers_that_JSON_lacks(tmp_path):
     assert (line["a"], line["b"], line["c"]) == (None, None, 1.0)
 
 
-def test_TrainLog_that_cannot_be_written(tmp_path):
+def test_TrainLog_that_cannot_be_written(tmp_path, caplog):
+    """Warned of once; an error at the end; written as soon as that is possible."""
+    log = TrainLog(tmp_path / "m.jsonl")
+    log.write({"a": 1.0})
+    (tmp_path / "m.jsonl").unlink()
+    (tmp_path / "m.jsonl").mkdir()
+    log.write({"a": 2.0})
+    log.flush()
+    assert caplog.text.count("training goes on") == 1
     with pytest.raises(UserError, match="choose another --save_path"):
-        TrainLog(tmp_path).write({"a": 1.0})
+        log.flush(last=True)
+    (tmp_path / "m.jsonl").rmdir()
+    log.flush(last=True)
+    lines = (tmp_path / "m.jsonl").read_text().splitlines()
+    assert [json.loads(line)["a"] for line in lines] == [1.0, 2.0]
 
 
 def test_TrainLog_appends_lines(tmp_path):

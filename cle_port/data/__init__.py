@@ -155,8 +155,8 @@ class Iterator:
 
     Notes
     -----
-    Counterpart: ``cle/data/__init__.py``, ``Iterator``; `rng` and ``len`` are
-    new.  Which examples a pass covers follows the original: batches start at
+    Counterpart: ``cle/data/__init__.py``, ``Iterator``; `rng`, ``len`` and
+    `go_to` are new.  Which examples a pass covers follows the original: batches start at
     ``start, start + batch_size, ...`` below ``end - end % batch_size``.  From a
     ``start`` that is no multiple of the batch size the last batch may
     therefore reach beyond ``end`` or be dropped, and a pass may have one batch
@@ -188,6 +188,7 @@ class Iterator:
         self.pseudo_n = pseudo_n
         self.shuffle = shuffle
         self.rng = rng
+        self._n_skip = 0  # batches that the next pass leaves out
         if not infinite_data:
             self._set_range(batch_size, nbatch, start, end)
 
@@ -216,16 +217,38 @@ class Iterator:
     def __len__(self) -> int:
         return self.pseudo_n if self.infinite_data else len(self._starts())
 
+    def go_to(self, n_pass: int, n_batch: int) -> None:
+        """Let the next pass be number ``n_pass``, from its batch ``n_batch`` on.
+
+        For a new iterator, with data and ``rng`` as they were when the run began
+        that is now resumed: what is random is repeated.
+
+        Parameters
+        ----------
+        n_pass, n_batch : int
+            Whole passes, and batches of the next one, that were seen before.
+        """
+        if self.infinite_data:
+            endless: Any = self.data
+            for _ in range(n_pass * self.pseudo_n + n_batch):
+                endless.slices()
+        if self.shuffle:
+            assert self.rng is not None
+            for _ in range(n_pass):
+                self.data.shuffle(self.rng)
+        self._n_skip = n_batch
+
     def __iter__(self) -> BatchIterator[tuple[NDArray, ...]]:
+        n_skip, self._n_skip = self._n_skip, 0
         if self.infinite_data:
             endless: Any = self.data  # its `slices` takes no range
-            for _ in range(self.pseudo_n):
+            for _ in range(self.pseudo_n - n_skip):
                 yield endless.slices()
             return
         if self.shuffle:
             assert self.rng is not None
             self.data.shuffle(self.rng)
-        for start in self._starts():
+        for start in self._starts()[n_skip:]:
             yield self.data.slices(start, start + self.batch_size)
 
 

@@ -5,14 +5,13 @@ Counterpart: ``cle/train/__init__.py``.
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
 import math
 import signal
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator as IteratorType
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
@@ -34,12 +34,17 @@ from cle_port.models import Model
 from cle_port.parallel import mean_over_devices
 from cle_port.progress import elapsed_time, progress_bar
 from cle_port.rng import Batches, Noise
-from cle_port.train.ext import EpochCount, Extension
+from cle_port.train.ext import EarlyStopping, EpochCount, Extension, Monitoring, Picklize
+from cle_port.train.log import TrainLog
 from cle_port.train.opt import Optimizer
+from cle_port.train.saving import Saving
 from cle_port.utils import tolist
+
+__all__ = ["TrainLog", "Training"]
 
 logger = logging.getLogger(__name__)
 
+ON_NAN = ("stop", "skip", "original")
 SAME_SIGNAL_SECONDS = 0.3  # within which a second signal is taken for the first one's twin
 
 
@@ -83,6 +88,12 @@ class Training:
         Streams whose positions belong into a checkpoint.
     settings : mapping
         Resolved settings of the program, written into each checkpoint.
+    data_id : str
+        What tells the data from others, written into each checkpoint.
+    on_nan : {'stop', 'skip', 'original'}
+        What an update does whose outputs or gradients are not all finite:
+        'stop' ends the run before it, 'skip' leaves it out, 'original' makes it
+        (see `GradientClipping` for what ``check_nan`` does to it then).
     quiet : bool
         No progress bar.
 
@@ -93,6 +104,11 @@ class Training:
     updates : dict of TensorSharedVariable to tensor
         Updates in the order: the model's own, state and parameters, counters.
     trainlog : TrainLog
+    grad_norm : tensor or None
+        Norm of all gradients, set by an extension that computes it: whether the
+        gradients are finite.
+    saving : Saving
+        Writes the checkpoints.
     interrupted : signal.Signals or None
         The signal that ended `run`, if one did.
 
@@ -120,6 +136,8 @@ class Training:
         max_updates: int | None = None,
         noise: Mapping[str, Noise] | None = None,
         settings: Mapping[str, Any] | None = None,
+        data_id: str = "",
+        on_nan: str = "stop",
         quiet: bool = False,
     ) -> None:
         self.name = name
@@ -137,8 +155,14 @@ class Training:
         self.max_updates = max_updates
         self.noise = dict(noise or {})
         self.settings = dict(settings or {})
+        self.data_id = data_id
+        self.on_nan = on_nan
         self.quiet = quiet
         self.endloop = 0
+        self.grad_norm: TensorVariable | None = None
+        self.saving = Saving()
+        self.resumed = False
+        self._position: dict[str, Any] | None = None
         self.interrupted: signal.Signals | None = None
         self.optimizer.lr_scalers = {node.name: node.lr_scaler for node in model.nodes}
 
@@ -155,7 +179,8 @@ class Training:
         Returns
         -------
         callable
-            Takes a batch, returns the values of ``outputs``, updates all state.
+            Takes a batch, returns the values of ``outputs`` and the gradients'
+            norm, if an extension has computed it, and updates all state.
         """
         self.run_extension("ext_regularize_pre_grad")
         params = list(self.model.params.values())
@@ -167,7 +192,9 @@ class Training:
         self.run_extension("ext_grad")
         self.updates.update(self.optimizer.get_updates(self.grads))
         self.run_extension("ext_regularize_post_grad")
-        return compile_function(self.inputs, self.outputs, self.updates, self.backend, self.devices)
+        seen = [*self.outputs, *([] if self.grad_norm is None else [self.grad_norm])]
+        updates = self.updates if self.on_nan == "original" else only_if_finite(self.updates, seen)
+        return compile_function(self.inputs, seen, updates, self.backend, self.devices)
 
     def run(self) -> None:
         """Train until an extension, ``max_updates`` or a signal ends it.
@@ -185,17 +212,22 @@ class Training:
             bar.update(self.trainlog.batch_seen)
             while self.run_epoch(bar):
                 pass
+        self.saving.finish()
+        self.trainlog.flush(last=True)
         if isinstance(self.cost_fn, PerLength) and self.cost_fn.n_frame:
             share = self.cost_fn.n_padded / self.cost_fn.n_frame
             logger.info("Frames added to reach a compiled length: %.1f %%", 100 * share)
         logger.info("Terminating main loop")
 
     def run_epoch(self, bar: tqdm) -> bool:
-        """Go once through the data; return whether training goes on."""
+        """Go once through the data, or its rest; return whether training goes on."""
+        if self.resumed and self._is_complete():
+            return self._finish()
+        log = self.trainlog
         batches = iter(self.data)
-        for n_left in reversed(range(len(self.data))):
-            self.run_extension("ext_monitor")
-            self.run_extension("ext_save")
+        for n_left in reversed(range(len(self.data) - log.batch_in_epoch)):
+            self._monitor()
+            self._save()
             if self.interrupted:  # it came during the first monitoring pass
                 return self._finish()
             # Only now: a checkpoint has the position of the noise before this batch's.
@@ -206,13 +238,51 @@ class Training:
             if n_left and self._asked_to_stop():
                 return self._finish()
 
-        self.trainlog.epoch_seen += 1
+        log.epoch_seen += 1
+        log.batch_in_epoch = 0
         self.run_extension("ext_term")
         return self._finish() if self.end_training() or self._asked_to_stop() else True
 
     def _asked_to_stop(self) -> bool:
-        limit = sys.maxsize if self.max_updates is None else self.max_updates
-        return self.interrupted is not None or self.trainlog.batch_seen >= limit
+        return self.interrupted is not None or self._has_all_updates()
+
+    def _has_all_updates(self) -> bool:
+        return self.max_updates is not None and self.trainlog.batch_seen >= self.max_updates
+
+    def _is_complete(self) -> bool:
+        """Whether a resumed run had come to its end before; says so."""
+        counts = [ext for ext in self.extension if isinstance(ext, EpochCount)]
+        log = self.trainlog
+        if self._has_all_updates() or any(log.epoch_seen >= ext.num_epoch for ext in counts):
+            logger.warning(
+                "the run is complete: %d epochs, %d updates; a larger --epoch or --max_updates "
+                "continues it",
+                log.epoch_seen,
+                log.batch_seen,
+            )
+            return True
+        return False
+
+    def _monitor(self) -> None:
+        """Monitor, and note where a run that is resumed from here goes on.
+
+        That is after a pass that is due now in any run, but before the pass that
+        only the end of this run calls for, and before one that a signal cut short.
+        """
+        log = self.trainlog
+        before = self.position()
+        if log.monitored_at != log.batch_seen:  # else the run was resumed from after it
+            self.run_extension("ext_monitor")
+        passes = [ext for ext in self.find_extension("ext_monitor") if isinstance(ext, Monitoring)]
+        is_due = any(ext.is_due(log) for ext in passes)
+        done = is_due and log.monitored_at == log.batch_seen
+        self._position = self.position() if done else before
+
+    def _save(self) -> None:
+        """Write what is due, and what could not be written before."""
+        self.saving.retry()
+        self.run_extension("ext_save")
+        self.trainlog.flush()
 
     def update(self, batch: Sequence[NDArray]) -> list[float]:
         """Update all parameters once and log time and outputs.
@@ -226,13 +296,46 @@ class Training:
         -------
         list of float
             Values of ``outputs`` before the update.
+
+        Raises
+        ------
+        UserError
+            If a value is not finite and ``on_nan`` is 'stop'.  State and
+            parameters are those before the update then.
         """
         t0 = time.perf_counter()
-        this_cost = [float(np.asarray(value)) for value in self.cost_fn(*batch)]
-        self.trainlog.monitor["time"].append(time.perf_counter() - t0)
+        seen = [float(np.asarray(value)) for value in self.cost_fn(*batch)]
+        seconds = time.perf_counter() - t0
+        if not all(map(math.isfinite, seen)):
+            self._not_finite(seen)
+        this_cost = seen[: len(self.outputs)]
+        self.trainlog.monitor["time"].append(seconds)
         self.trainlog.monitor["update"].append(this_cost)
         self.trainlog.batch_seen += 1
+        self.trainlog.batch_in_epoch += 1
+        self._position = None
         return this_cost
+
+    def _not_finite(self, seen: Sequence[float]) -> None:
+        """Count an update with a number that is not finite; say so or end the run."""
+        names = [*(out.name or "an output" for out in self.outputs), "the norm of the gradients"]
+        name, value = next(pair for pair in zip(names, seen) if not math.isfinite(pair[1]))
+        what = f"update {self.trainlog.batch_seen + 1}: {name} is {value:g}"
+        if self.on_nan == "stop":
+            raise UserError(
+                f"{what}; {self._save_before()}; go on from there with --resume --on_nan skip, "
+                "or start again with a smaller --lr"
+            )
+        self.trainlog.not_finite += 1
+        done = "the update is left out" if self.on_nan == "skip" else "training goes on"
+        logger.warning("%s: %s", what, done)
+
+    def _save_before(self) -> str:
+        """Write a checkpoint of the state before an update that was not made; say where."""
+        files = [ext.write(self) for ext in self.extension if isinstance(ext, Picklize)]
+        if not files or self.saving.failed:
+            return "the state before it could not be written"
+        return f"the state before it is in {files[0]}"
 
     def find_extension(self, name: str) -> list[Extension]:
         """Return the extensions that run at the point called ``name``."""
@@ -247,34 +350,121 @@ class Training:
         """Return whether a terminating extension has asked for the end."""
         return self.endloop
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, kind: str = "model") -> bool:
         """Write parameters, optimizer state, carried state, noise and log to a checkpoint.
 
         Parameters
         ----------
         path : path
             See `cle_port.checkpoint`.
+        kind : str
+            See `Saving.write`.
+
+        Returns
+        -------
+        bool
+            Whether it could be written; if not, `Saving` tries again.
+
+        Raises
+        ------
+        UserError
+            If a parameter is not finite and ``on_nan`` is not 'original': no
+            checkpoint is replaced by one that is of no use.
         """
-        checkpoint.save(path, *self.state())
+        state = self.state()
+        if self.on_nan != "original":
+            self._check_finite(state[0])
+        return self.saving.write(Path(path), state, kind)
+
+    def _check_finite(self, arrays: Mapping[str, NDArray]) -> None:
+        for name in self._kept():
+            if not np.isfinite(arrays[name]).all():
+                raise UserError(
+                    f"{name} has entries that are not finite after {self.trainlog.batch_seen} "
+                    "updates: training has diverged; the checkpoints written before are kept, "
+                    "start again with a smaller --lr"
+                )
+
+    def _kept(self) -> dict[str, TensorSharedVariable]:
+        """Shared variables by the names that checkpoints give them."""
+        carried = {f"state/{variable.name}": variable for variable in self.model.updates}
+        lr = {"optimizer/lr": self.optimizer.lr}
+        return {**self.model.params, **self.optimizer.state, **lr, **carried}
 
     def state(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Everything a checkpoint holds: arrays by name, and what JSON can hold."""
-        arrays = {name: np.asarray(p.get_value()) for name, p in self.model.params.items()}
-        for name, variable in self.optimizer.state.items():
-            arrays[name] = np.asarray(variable.get_value())
-        for variable in self.model.updates:
-            arrays[f"state/{variable.name}"] = np.asarray(variable.get_value())
-        for channel, values in self.trainlog.monitor.items():
-            arrays[f"log/{channel}"] = np.asarray(values)
+        arrays = {name: np.asarray(variable.get_value()) for name, variable in self._kept().items()}
         meta = {
             "program": self.name,
             "settings": self.settings,
+            "data_id": self.data_id,
             "params": list(self.model.params),
             "epoch_seen": self.trainlog.epoch_seen,
             "batch_seen": self.trainlog.batch_seen,
-            "noise": {name: noise.state for name, noise in self.noise.items()},
+            "best": {ext.channel: ext.best for ext in self._early_stopping()},
+            **(self._position or self.position()),
         }
-        return arrays, meta
+        return arrays | self.trainlog.arrays(), meta
+
+    def position(self) -> dict[str, Any]:
+        """Where a run that is resumed from now goes on in data, noise and log."""
+        noise = {name: noise.state for name, noise in self.noise.items()}
+        return {**self.trainlog.position(), "noise": noise}
+
+    def resume(self, path: str | Path) -> None:
+        """Take over everything from a checkpoint, or nothing; `run` goes on from there.
+
+        For a main loop that was made as the one was that wrote the checkpoint.
+        The log file is made to end where the checkpoint was written.
+
+        Parameters
+        ----------
+        path : path
+            Written by `save`.
+
+        Raises
+        ------
+        UserError
+            If the file is not a whole checkpoint, or not of this model, or if it
+            is older than resuming.
+        """
+        variables = self._kept()
+        version = checkpoint.load_meta(path)["format_version"]
+        if version < 2:
+            raise UserError(
+                f"{path} has checkpoint format {version}, which does not hold all that resuming "
+                "needs; start a new run (models/sample.py reads this file as it is)"
+            )
+        like = {name: variable.get_value(borrow=True) for name, variable in variables.items()}
+        arrays, meta = checkpoint.load(path, {k: np.asarray(v) for k, v in like.items()})
+        if meta.get("data_id") != self.data_id:
+            raise UserError(
+                f"{path} was trained on other data than these; resume with the --data_path of then"
+            )
+        try:
+            log = TrainLog.restored(self.trainlog.path, arrays, meta)
+            noise = {name: copy.deepcopy(stream) for name, stream in self.noise.items()}
+            for name, stream in noise.items():
+                stream.state = meta["noise"][name]
+            best = {ext: float(meta["best"][ext.channel]) for ext in self._early_stopping()}
+            if log.batch_in_epoch and log.batch_in_epoch >= len(self.data):
+                raise ValueError("it is beyond the end of the data")
+        except checkpoint.DAMAGE as error:
+            raise checkpoint.damaged(path, error) from error
+        log.repair()
+        for ext, value in best.items():
+            ext.resume(self.name, value, meta)
+        for name, variable in variables.items():
+            variable.set_value(arrays[name])
+        for name, stream in self.noise.items():
+            stream.state = noise[name].state
+        self.data.go_to(log.epoch_seen, log.batch_in_epoch)
+        self.trainlog = log
+        self.resumed = True
+        logger.info("Resuming after %d updates, from %s", log.batch_seen, path)
+
+    def _early_stopping(self) -> list[EarlyStopping]:
+        return [ext for ext in self.extension if isinstance(ext, EarlyStopping)]
 
     def _finish(self) -> bool:
         """Monitor and save once more (after a signal only save); end the loop."""
@@ -282,8 +472,8 @@ class Training:
         if self.interrupted:
             logger.info("%s: stopping after this update", self.interrupted.name)
         else:
-            self.run_extension("ext_monitor")
-        self.run_extension("ext_save")
+            self._monitor()
+        self._save()
         return False
 
     @staticmethod
@@ -326,60 +516,17 @@ class Training:
                 signal.signal(number, handler)
 
 
-class TrainLog:
-    """What has been seen and measured so far.
+def only_if_finite(
+    updates: Mapping[TensorSharedVariable, TensorVariable], seen: Sequence[TensorVariable]
+) -> dict[TensorSharedVariable, TensorVariable]:
+    """Updates that leave every variable as it is unless all of ``seen`` are finite.
 
     Parameters
     ----------
-    path : path, optional
-        File that `write` appends to.
-
-    Attributes
-    ----------
-    monitor : dict of str to list
-        ``update``: the outputs of every update; ``time``: its seconds;
-        ``<data>_<channel>``: one number for each monitoring step.
-    epoch_seen, batch_seen : int
-        Epochs and updates finished.
-    monitored_at : int
-        ``batch_seen`` at the last monitoring step, -1 before the first.
-
-    Notes
-    -----
-    Counterpart: ``cle.train.TrainLog``, which has no file.
+    updates : mapping of TensorSharedVariable to tensor
+    seen : list of scalars
+        Costs, norm of the gradients.
     """
-
-    def __init__(self, path: str | Path | None = None) -> None:
-        self.monitor: defaultdict[str, list] = defaultdict(list)
-        self.epoch_seen = 0
-        self.batch_seen = 0
-        self.monitored_at = -1
-        self.path = None if path is None else Path(path)
-
-    def write(self, entry: Mapping[str, Any]) -> None:
-        """Append one line of JSON to the log file, if there is one.
-
-        Parameters
-        ----------
-        entry : mapping
-            Numbers by name; ``epoch_seen`` and ``batch_seen`` come before them.
-            NaN and infinities, which JSON does not have, become null.
-
-        Raises
-        ------
-        UserError
-            If the file cannot be written.
-        """
-        if self.path is None:
-            return
-        seen = {"batch_seen": self.batch_seen, "epoch_seen": self.epoch_seen}
-        finite = {k: v if math.isfinite(v) else None for k, v in entry.items()}
-        line = json.dumps({**seen, **finite}, allow_nan=False)
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self.path} ({error.strerror}); free space or choose another "
-                "--save_path"
-            ) from error
+    bad = [pt.or_(pt.isnan(value), pt.isinf(value)) for value in seen]
+    any_bad = pt.or_(*bad) if len(bad) > 1 else bad[0]
+    return {variable: pt.switch(any_bad, variable, new) for variable, new in updates.items()}

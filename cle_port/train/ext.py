@@ -19,17 +19,23 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator as IteratorType
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
+from cle_port import checkpoint
 from cle_port.backend import compile_function
 from cle_port.errors import UserError
 from cle_port.parallel import from_each_device, over_batches
@@ -37,7 +43,7 @@ from cle_port.rng import Batches
 from cle_port.utils import tolist
 
 if TYPE_CHECKING:
-    from cle_port.train import Training
+    from cle_port.train import Training, TrainLog
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +89,12 @@ class GradientClipping(Extension):
         self.check_nan = check_nan
 
     def exe(self, mainloop: Training) -> None:
-        """Replace the gradients of ``mainloop.grads``."""
+        """Replace the gradients of ``mainloop.grads``; hand their norm to ``grad_norm``."""
         batch_size = np.asarray(self.batch_size, dtype=pytensor.config.floatX)
         grads = {p: g / batch_size for p, g in mainloop.grads.items()}
         square = sum((g**2).sum() for g in grads.values())
         norm = pt.sqrt(square)
+        mainloop.grad_norm = norm
         scale = self.scaler / pt.maximum(self.scaler, norm)
         not_finite = pt.or_(pt.isnan(square), pt.isinf(square))
         for p, g in grads.items():
@@ -149,13 +156,15 @@ class Monitoring(Extension):
     Raises
     ------
     UserError
-        From `exe`, if a mean is NaN or above ``explosion_limit``.
+        From `exe`, if a mean is not finite while the main loop's ``on_nan`` is
+        'stop', or above ``explosion_limit``.
 
     Notes
     -----
     Counterpart: ``cle.train.ext.Monitoring``.  A channel's number is the
     unweighted mean over batches, also for channels called max or min.  The
-    original's own check for NaN cannot fire; this one does.
+    original's own check for NaN cannot fire; this one does.  A signal ends a
+    pass after the batch it is at; nothing is logged then.
     """
 
     name = "ext_monitor"
@@ -182,10 +191,14 @@ class Monitoring(Extension):
         self.inputs = inputs
         self.devices = devices
 
+    def is_due(self, log: TrainLog) -> bool:
+        """Whether it is time for a monitoring step, were it not for the end of the run."""
+        return log.batch_seen % self.freq == 0
+
     def exe(self, mainloop: Training) -> None:
         """Log a monitoring step if it is time for one."""
         log = mainloop.trainlog
-        if log.batch_seen % self.freq != 0 and not mainloop.endloop:
+        if not self.is_due(log) and not mainloop.endloop:
             return
         recent = slice(max(0, log.batch_seen - self.freq), max(1, log.batch_seen))
         seconds = float(np.sum(log.monitor["time"][recent]))
@@ -207,20 +220,24 @@ class Monitoring(Extension):
         logger.info(" ..................")
         entry = {"elapsed_time": seconds, **self._recent_outputs(mainloop, recent)}
         t0 = time.perf_counter()
-        entry |= self.monitor_data_based_channels(mainloop)
+        means = self.monitor_data_based_channels(mainloop)
+        if means is None:
+            logger.info(" Interrupted")
+            return
+        entry |= means
         entry["monitoring_time"] = time.perf_counter() - t0
         logger.info(" Elapsed time for monitoring: %f", entry["monitoring_time"])
         log.monitored_at = log.batch_seen
         log.monitor["monitoring_time"] = [entry["monitoring_time"]]
         log.write(entry)
 
-    def monitor_data_based_channels(self, mainloop: Training) -> dict[str, float]:
+    def monitor_data_based_channels(self, mainloop: Training) -> dict[str, float] | None:
         """Go through all data sets, log the mean of each channel over the batches.
 
         Returns
         -------
-        dict of str to float
-            Means by ``<data>_<channel>``.
+        dict of str to float, or None
+            Means by ``<data>_<channel>``; None after a signal.
         """
         if self.monitor_fn is None:
             self.monitor_fn = compile_function(
@@ -231,13 +248,19 @@ class Monitoring(Extension):
                 self.devices,
             )
         # All data sets come before any line is logged, as in the original.
-        records = [over_batches(self.monitor_fn, data, self.devices) for data in self.data]
+        try:
+            records = [
+                over_batches(self.monitor_fn, until_interrupted(data, mainloop), self.devices)
+                for data in self.data
+            ]
+        except _Interrupted:
+            return None
         means: dict[str, float] = {}
         for record, data in zip(records, self.data):
             for i, channel in enumerate(self.ddout):
                 mean = record[:, i].mean()
                 self._log_channel(f"{data.name}_{channel.name}", mean, means)
-                self._check_mean(f"{data.name}_{channel.name}", mean)
+                self._check_mean(f"{data.name}_{channel.name}", mean, mainloop)
                 if self.obj_monitor_fn is not None and i < len(self.obj_monitor_ch):
                     objective = self.obj_monitor_fn(mean)
                     self._log_channel(f"{data.name}_{self.obj_monitor_ch[i]}", objective, means)
@@ -249,11 +272,16 @@ class Monitoring(Extension):
         logger.info(" %s: %f", name, mean)
         means[name] = float(mean)
 
-    def _check_mean(self, name: str, mean: Any) -> None:
-        if math.isnan(mean) or mean > self.explosion_limit:
-            raise UserError(
-                f"{name} is {mean:g}: training has diverged; start again with a smaller --lr"
-            )
+    def _check_mean(self, name: str, mean: Any, mainloop: Training) -> None:
+        finite = math.isfinite(mean)
+        if (finite or mainloop.on_nan == "original") and mean > self.explosion_limit:
+            raise UserError(diverged(name, mean))
+        if finite:
+            return
+        if mainloop.on_nan == "stop":
+            raise UserError(diverged(name, mean))
+        mainloop.trainlog.not_finite += 1
+        logger.warning("%s is %g", name, mean)
 
     def _recent_outputs(self, mainloop: Training, recent: slice) -> dict[str, float]:
         """Log the mean of each update's outputs since the last monitoring step."""
@@ -261,11 +289,28 @@ class Monitoring(Extension):
         if log.batch_seen == 0:
             logger.info(" initial_monitoring")
             return {}
-        means = np.asarray(log.monitor["update"][recent]).mean(axis=0)
+        outputs = np.asarray(log.monitor["update"][recent])
+        if mainloop.on_nan == "skip":  # of the updates that were made
+            outputs = outputs[np.isfinite(outputs).all(axis=1)]
+        means = outputs.mean(axis=0) if len(outputs) else np.full(len(mainloop.outputs), np.nan)
         entry = {f"this_batch_{out.name}": float(m) for out, m in zip(mainloop.outputs, means)}
         for name, mean in entry.items():
             logger.info(" %s: %f", name, mean)
         return entry
+
+
+class _Interrupted(Exception):
+    """A signal came while monitoring."""
+
+
+def until_interrupted(
+    data: Batches, mainloop: Training
+) -> IteratorType[tuple[NDArray, ...]]:
+    """Yield all batches; raise `_Interrupted` behind the one at which a signal came."""
+    for batch in data:
+        if mainloop.interrupted:
+            raise _Interrupted
+        yield batch
 
 
 class Picklize(Extension):
@@ -279,6 +324,8 @@ class Picklize(Extension):
         Folder, created if it does not exist.
     force_save_freq : int, optional
         Updates between two files ``<name>_<n>updates.npz`` that stay.
+    keep : int
+        How many of the last ``<name>.npz`` to keep as ``<name>_recent_<n>updates.npz``.
 
     Raises
     ------
@@ -287,24 +334,51 @@ class Picklize(Extension):
 
     Notes
     -----
-    Counterpart: ``cle.train.ext.Picklize``.  The name is the original's; the
-    files are ``.npz`` without pickles (see `cle_port.checkpoint`).
+    Counterpart: ``cle.train.ext.Picklize``, without ``keep``.  The name is the
+    original's; the files are ``.npz`` without pickles (see `cle_port.checkpoint`).
     """
 
     name = "ext_save"
 
-    def __init__(self, freq: int, path: str | Path, force_save_freq: float = 1e15) -> None:
+    def __init__(
+        self, freq: int, path: str | Path, force_save_freq: float = 1e15, keep: int = 0
+    ) -> None:
         self.freq = freq
         self.path = make_folder(path)
         self.force_save_freq = force_save_freq
+        self.keep = keep
 
     def exe(self, mainloop: Training) -> None:
         """Write what is due."""
         batch_seen = mainloop.trainlog.batch_seen
         if batch_seen % self.freq == 0 or mainloop.endloop:
-            save(mainloop, self.path / f"{mainloop.name}.npz")
+            self.write(mainloop)
         if batch_seen % self.force_save_freq == 0 and batch_seen != 0:
-            save(mainloop, self.path / f"{mainloop.name}_{batch_seen}updates.npz")
+            save(mainloop, self.path / f"{mainloop.name}_{batch_seen}updates.npz", "model to keep")
+
+    def write(self, mainloop: Training) -> Path:
+        """Write ``<name>.npz``, whether it is time or not; return its path."""
+        path = self.path / f"{mainloop.name}.npz"
+        if save(mainloop, path) and self.keep:
+            try:
+                self._keep_recent(path, mainloop.trainlog.batch_seen)
+            except OSError as error:
+                logger.warning("cannot keep a copy of %s (%s)", path, error.strerror)
+        return path
+
+    def _keep_recent(self, path: Path, batch_seen: int) -> None:
+        """Keep the file under a name of its own, and of such files the last ones."""
+        kept = path.with_name(f"{path.stem}_recent_{batch_seen}updates.npz")
+        kept.unlink(missing_ok=True)
+        try:
+            os.link(path, kept)  # takes no room
+        except OSError:  # a file system without links
+            shutil.copyfile(path, kept)
+        pattern = re.compile(re.escape(f"{path.stem}_recent_") + r"(\d+)updates\.npz")
+        matches = filter(None, (pattern.fullmatch(entry) for entry in os.listdir(path.parent)))
+        by_age = sorted(matches, key=lambda match: int(match[1]))
+        for match in by_age[: -self.keep]:
+            (path.parent / match[0]).unlink()
 
 
 class EarlyStopping(Extension):
@@ -373,9 +447,38 @@ class EarlyStopping(Extension):
         save(mainloop, self.path / f"{mainloop.name}_best.npz", "best model")
         if self.force_save_freq is not None:
             end = self.force_save_freq * (log.batch_seen // self.force_save_freq + 1)
-            save(
-                mainloop, self.path / f"{mainloop.name}_best_before_{end}updates.npz", "best model"
-            )
+            stretch = self.path / f"{mainloop.name}_best_before_{end}updates.npz"
+            save(mainloop, stretch, "best model of its stretch")
+
+    def resume(self, name: str, best: float, meta: Mapping[str, Any]) -> None:
+        """Go on with the best value so far.
+
+        Parameters
+        ----------
+        name : str
+            The main loop's, in the name of the file with the best model.
+        best : float
+            Best value when the checkpoint was written that is resumed.
+        meta : mapping
+            Of that checkpoint.
+
+        Notes
+        -----
+        Without a file of the best model, the next one to come is written.  A
+        better one that is there stays, such as one from the pass at the end of
+        a run that is now continued.
+        """
+        path = self.path / f"{name}_best.npz"
+        try:
+            there = checkpoint.load_meta(path)
+            value = float(there["best"][self.channel])
+            n = there["batch_seen"]
+        except (*checkpoint.DAMAGE, UserError) as error:
+            logger.info("%s: the best model is sought from here on", error)
+            return
+        # The file of the very step is not counted: that step is looked at again.
+        known = [best] if n == meta["batch_seen"] == meta["monitored_at"] else [best, value]
+        self.best = min(known) if self.minimize else max(known)
 
 
 class WeightNorm(Extension):
@@ -448,18 +551,15 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
-def save(mainloop: Training, path: Path, what: str = "model") -> None:
-    """Write a checkpoint and say so.
+def diverged(name: str, value: float) -> str:
+    """Message of a run that cannot go on."""
+    return (
+        f"{name} is {value:g}: training has diverged; the checkpoints written before are kept, "
+        "start again with a smaller --lr"
+    )
 
-    Raises
-    ------
-    UserError
-        If the file cannot be written.
-    """
-    logger.info(" Saving %s to: %s", what, path)
-    try:
-        mainloop.save(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}); free space or choose another --save_path"
-        ) from error
+
+def save(mainloop: Training, path: Path, kind: str = "model") -> bool:
+    """Write a checkpoint and say so; return whether it could be written."""
+    logger.info(" Saving %s to: %s", kind, path)
+    return mainloop.save(path, kind)
