@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Iterator as IteratorType
 from contextlib import contextmanager, suppress
@@ -120,23 +122,44 @@ def run(
         after a signal.
     """
     try:
-        args = resolve(name, widths, doc or "", sys.argv[1:] if argv is None else argv)
-        set_up(args)
-        with one_at_a_time(args, name):
-            mainloop = make_mainloop(name, make_net, args)
-            if args.resume:
-                mainloop.resume(args.resume)
-            mainloop.run()
+        with terminable():
+            args = resolve(name, widths, doc or "", sys.argv[1:] if argv is None else argv)
+            set_up(args)
+            with one_at_a_time(args, name):
+                mainloop = make_mainloop(name, make_net, args)
+                if args.resume:
+                    mainloop.resume(args.resume)
+                mainloop.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"error: not enough memory ({error}); use smaller sizes", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("interrupted; checkpoints written so far are whole", file=sys.stderr)
-        return 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 128 + mainloop.interrupted if mainloop.interrupted else 0
+
+
+@contextmanager
+def terminable() -> IteratorType[None]:
+    """Let SIGTERM end the program as SIGINT does, while it compiles, say.
+
+    In the main loop `cle_port.train.Training` has its own way with both.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def resolve(
@@ -661,7 +684,7 @@ def start_log(save_path: Path, name: str, args: Settings) -> TrainLog:
         text = args.as_text().encode()
         checkpoint.replace_file(files.config, lambda file: file.write(text))
         if args.resume is None:
-            if files.log.exists() and files.log.stat().st_size:
+            if files.log.is_file() and files.log.stat().st_size:
                 logger.warning("%s is kept as %s", files.log, set_aside(files.log))
             files.log.write_bytes(b"")
     except OSError as error:
@@ -673,11 +696,8 @@ def start_log(save_path: Path, name: str, args: Settings) -> TrainLog:
 
 def _check_free(files: Files, args: Settings) -> None:
     path = files.checkpoint
-    if path.is_dir() or files.log.is_dir():
-        raise UserError(
-            f"{path} or {files.log} is a folder where a file is to be written; "
-            "remove it or choose another --save_path"
-        )
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; remove it or choose another --save_path")
     if not path.exists() or (args.resume and path.samefile(args.resume)):
         return
     raise UserError(

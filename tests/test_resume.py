@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ import cle_port.train
 import cle_port.train.ext
 from cle_port import checkpoint
 from cle_port.data import DesignMatrix, Iterator
+from cle_port.errors import UserError
 from cle_port.models import Model
 from cle_port.rng import NormalNoise, WithNoise
 from cle_port.train import Training, TrainLog
@@ -31,7 +35,8 @@ from cle_port.train.ext import (
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
 from models import program, vrnn_gmm
-from models.settings import parse
+from models.settings import Settings, parse
+from tests.recordings import PROJECT
 from tests.test_programs import NETS, OF_DATASET, flags, folders, name_of  # noqa: F401
 from tests.units import compile_plainly
 
@@ -196,6 +201,259 @@ def test_killed_at_any_time(n, point, whole, tmp_path, caplog):
     resume(make(tmp_path / "two"), tmp_path / "two" / "m.npz")
     assert " and a torn one" in caplog.text
     assert_same(tmp_path / "two", whole)
+
+
+def test_a_run_that_was_complete_repeats_its_end(whole, tmp_path, caplog):
+    """Neither an update nor a line is added, whatever the original's modulo would make of it."""
+    shutil.copytree(whole, tmp_path / "again")
+    resume(make(tmp_path / "again"), tmp_path / "again" / "m.npz")
+    assert "the run is complete: 2 epochs, 10 updates" in caplog.text
+    assert_same(tmp_path / "again", whole, best=False)
+
+
+def test_more_epochs(whole, tmp_path):
+    """Three epochs after two are three, and the log has no trace of the end in between."""
+    make(tmp_path / "three", epoch=3).run()
+    resume(make(whole, epoch=3), whole / "m.npz")
+    assert [line["batch_seen"] for line in log_of(whole)] == [0, 3, 6, 9, 12, 15]
+    assert_same(whole, tmp_path / "three", best=False)
+
+
+def test_the_best_model_is_not_replaced_by_a_worse_one(whole):
+    """Not even if it is from the pass at the end of a run that went on."""
+    best = checkpoint.load_meta(whole / "m_best.npz")["best"]["valid_cost"]
+    assert best == min(line["valid_cost"] for line in log_of(whole))
+    resumed = make(whole, epoch=3)
+    resumed.resume(whole / "m.npz")
+    (extension,) = resumed._early_stopping()
+    assert extension.best == best
+
+
+def test_without_a_file_of_the_best_model_the_next_one_is_written(whole):
+    (whole / "m_best.npz").unlink()
+    (whole / "m_best_before_12updates.npz").write_bytes(b"")
+    resume(make(whole, epoch=3), whole / "m.npz")
+    assert checkpoint.load_meta(whole / "m_best.npz")["batch_seen"] > 10
+
+
+# --- what resuming refuses ------------------------------------------------------------------
+
+
+def change(arrays, meta, key, value):
+    """Replace an entry, or take it out."""
+    where = arrays if key in arrays else meta
+    if value is None:
+        del where[key]
+    else:
+        where[key] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("w", None),
+        ("w", np.zeros(3)),
+        ("w", np.float32(1)),
+        ("adam_m/w", None),
+        ("state/total", np.zeros((2, 2))),
+        ("log_lines", None),
+        ("log_lines", np.zeros(3)),
+        ("log/time", np.zeros(3)),
+        ("log/update", np.zeros(10)),
+        ("log/valid_cost", np.array(["a"])),
+        ("noise", None),
+        ("noise", {"train": {"bit_generator": "PCG64"}}),
+        ("noise", {"train": 3}),
+        ("noise", []),
+        ("best", {}),
+        ("best", {"valid_cost": "low"}),
+        ("batch_seen", -1),
+        ("batch_seen", 1e300),
+        ("batch_in_epoch", 5),
+        ("batch_in_epoch", True),
+        ("n_line", "3"),
+        ("n_logged", []),
+        ("n_logged", {"time": 10, "update": 10, "valid_cost": 99}),
+        ("n_logged", {}),
+        ("data_id", "other"),
+        ("epoch_seen", None),
+    ],
+    ids=str,
+)
+def test_nothing_is_set_from_a_checkpoint_that_does_not_fit(key, value, whole):
+    arrays, meta = checkpoint.load(whole / "m.npz")
+    change(arrays, meta, key, value)
+    checkpoint.save(whole / "other.npz", arrays, meta)
+    mainloop = make(whole)
+    before, log = mainloop.state(), (whole / "m.jsonl").read_bytes()
+    with pytest.raises(UserError) as error:
+        mainloop.resume(whole / "other.npz")
+    assert str(error.value).startswith(str(whole / "other.npz"))
+    assert "\n" not in str(error.value)
+    after = mainloop.state()
+    assert before[1] == after[1]
+    for name, array in before[0].items():
+        np.testing.assert_array_equal(array, after[0][name])
+    assert (whole / "m.jsonl").read_bytes() == log
+
+
+def test_extra_arrays_are_refused(whole):
+    arrays, meta = checkpoint.load(whole / "m.npz")
+    checkpoint.save(whole / "other.npz", arrays | {"W_more": np.zeros(2)}, meta)
+    with pytest.raises(UserError, match="1 arrays differ, W_more is float64 of shape"):
+        make(whole).resume(whole / "other.npz")
+
+
+def test_a_log_of_another_run_is_kept(whole, caplog):
+    (whole / "m.jsonl").write_text("other\n" * 1000)
+    resume(make(whole), whole / "m.npz")
+    assert (whole / "m.jsonl.1").read_text() == "other\n" * 1000
+    assert "has other lines than the checkpoint: kept as" in caplog.text
+    assert len(log_of(whole)) == 5
+
+
+@pytest.mark.parametrize("left", [None, 0, 100])
+def test_a_log_that_has_lost_lines_gets_them_back(left, whole):
+    text = (whole / "m.jsonl").read_bytes()
+    if left is None:
+        (whole / "m.jsonl").unlink()
+    else:
+        (whole / "m.jsonl").write_bytes(text[:left])
+    make(whole).resume(whole / "m.npz")
+    lines = text.splitlines(keepends=True)
+    assert (whole / "m.jsonl").read_bytes() == b"".join(lines[:-1])  # that of the end comes again
+
+
+SAVED = {"batch_size": 4, "lr": 0.01, "epoch": 3, "seed": 7, "max_updates": 5, "depth": 1}
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    """What `resolve` reads of a checkpoint."""
+    settings = Settings(dataset="iamondb", data_path="data", trial=2, **SAVED).as_dict()
+    checkpoint.save(
+        tmp_path / "vrnn_gmm_2.npz", {}, {"program": "vrnn_gmm_2", "settings": settings}
+    )
+    return tmp_path / "vrnn_gmm_2.npz"
+
+
+def resolve(*argv) -> Settings:
+    return program.resolve("vrnn_gmm", vrnn_gmm.WIDTHS, "", [str(word) for word in argv])
+
+
+def test_settings_are_those_of_the_checkpoint(saved):
+    args = resolve("--resume", saved)
+    assert {key: getattr(args, key) for key in SAVED} == {**SAVED, "max_updates": None}
+    assert (args.dataset, args.data_path) == ("iamondb", "data")
+    assert (args.save_path, args.resume) == (str(saved.parent), str(saved))
+
+
+def test_resume_without_a_path_is_of_the_run_itself(saved):
+    args = resolve("--save_path", saved.parent, "--trial", 2, "--resume")
+    assert (args.resume, args.lr) == (str(saved), 0.01)
+    with pytest.raises(UserError, match=r"there is no checkpoint .*vrnn_gmm_1\.npz$"):
+        resolve("--save_path", saved.parent, "--resume")
+
+
+@pytest.mark.parametrize("key", ["epoch", "monitoring_freq", "trial", "keep"])
+def test_what_may_change(key, saved, caplog):
+    caplog.set_level(logging.INFO)
+    assert getattr(resolve("--resume", saved, f"--{key}", 9), key) == 9
+    assert f"Resuming with {key} 9 (checkpoint: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "old"),
+    [("lr", 0.02, 0.01), ("seed", 8, 7), ("prior", "independent", "recurrent"), ("depth", 2, 1)],
+)
+def test_what_may_not_change(key, value, old, saved):
+    with pytest.raises(UserError) as error:
+        resolve("--resume", saved, f"--{key}", value)
+    assert str(error.value).startswith(f"{key} is {value}, the checkpoint has {old}: ")
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({"program": "rnn_gmm_1"}, "is a checkpoint of rnn_gmm_1, not of vrnn_gmm"),
+        ({"program": None}, "not of vrnn_gmm"),
+        ({"program": "vrnn_gmm_1"}, "it has no settings"),
+        ({"program": "vrnn_gmm_1", "settings": {"lr": "x"}}, "no setting of this program"),
+        ({"program": "vrnn_gmm_1", "settings": {"magic": 1}}, "no setting of this program"),
+    ],
+)
+def test_checkpoints_of_something_else(meta, message, tmp_path):
+    checkpoint.save(tmp_path / "m.npz", {}, meta)
+    with pytest.raises(UserError, match=message):
+        resolve("--resume", tmp_path / "m.npz")
+
+
+# --- two runs in one folder -----------------------------------------------------------------
+
+
+def test_a_run_is_not_replaced(saved):
+    args = parse(["--save_path", str(saved.parent), "--trial", "2"], "", vrnn_gmm.WIDTHS)
+    before = sorted(saved.parent.iterdir())
+    with pytest.raises(UserError, match="go on with it by --resume, or give another --trial"):
+        program.start_log(saved.parent, "vrnn_gmm", args)
+    assert sorted(saved.parent.iterdir()) == before
+
+
+def test_an_older_checkpoint_does_not_replace_a_newer_one(saved):
+    old = shutil.copy(saved, saved.with_name("vrnn_gmm_2_recent_3updates.npz"))
+    with pytest.raises(UserError, match=r"vrnn_gmm_2\.npz would be replaced"):
+        program.start_log(saved.parent, "vrnn_gmm", resolve("--resume", old))
+    elsewhere = resolve("--resume", old, "--trial", 3)
+    program.start_log(saved.parent, "vrnn_gmm", elsewhere)
+    assert (saved.parent / "vrnn_gmm_3_config.txt").exists()
+
+
+def test_what_a_killed_run_left_is_cleared_away_but_its_log(tmp_path):
+    """Temporary files go, those of other runs stay; a log without a checkpoint is kept."""
+    others = [".vrnn_gmm_11.npz.77.tmp", ".vrnn_gmm_1.npz.tmp", "vrnn_gmm_1.npz.77.tmp"]
+    own = [".vrnn_gmm_1.npz.77.tmp", ".vrnn_gmm_1_best_before_9updates.npz.77.tmp"]
+    for name in [*others, *own]:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "vrnn_gmm_1.jsonl").write_text("{}\n")
+    program.start_log(tmp_path, "vrnn_gmm", Settings())
+    new = ["vrnn_gmm_1.jsonl", "vrnn_gmm_1.jsonl.1", "vrnn_gmm_1_config.txt"]
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, *new])
+    assert (tmp_path / "vrnn_gmm_1.jsonl.1").read_text() == "{}\n"
+
+
+def test_one_process_at_a_time(tmp_path):
+    args = Settings(save_path=str(tmp_path / "new"))
+    with program.one_at_a_time(args, "m"):
+        refused = pytest.raises(UserError, match="another process is training m_1 in")
+        with refused, program.one_at_a_time(args, "m"):
+            pass
+        with program.one_at_a_time(args, "other"):
+            pass
+    with program.one_at_a_time(args, "m"):
+        pass
+    assert os.listdir(tmp_path / "new") == []
+
+
+HOLD = """
+import sys, time
+from models import program
+from models.settings import Settings
+with program.one_at_a_time(Settings(save_path=sys.argv[1]), "m"):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"locked\n"
+        args = Settings(save_path=str(tmp_path))
+        with pytest.raises(UserError, match="another process"), program.one_at_a_time(args, "m"):
+            pass
+        process.kill()
+    with program.one_at_a_time(args, "m"):
+        pass
 
 
 # --- the programs ---------------------------------------------------------------------------

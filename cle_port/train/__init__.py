@@ -498,7 +498,7 @@ class Training:
         def stop(number: int, frame: Any) -> None:
             nonlocal first
             if self.interrupted and time.monotonic() - first > SAME_SIGNAL_SECONDS:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(number)
             if not self.interrupted:
                 first = time.monotonic()
                 self.interrupted = signal.Signals(number)

@@ -172,8 +172,11 @@ class TrainLog:
                 raise ValueError(f"log/{channel} has fewer than {n} numbers")
         if not log.batch_seen == len(log.monitor["time"]) == len(log.monitor["update"]):
             raise ValueError("the log has not one entry for each update")
-        lines = arrays["log_lines"].tobytes().decode().splitlines(keepends=True)
+        text = arrays["log_lines"]
+        lines = text.tobytes().decode().splitlines(keepends=True)
         log.lines = lines[: _count("n_line", meta["n_line"])]
+        if text.dtype != np.uint8 or len(log.lines) != meta["n_line"]:
+            raise ValueError("the lines of its log are not all there")
         return log
 
     def repair(self) -> None:
