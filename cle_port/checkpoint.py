@@ -20,9 +20,7 @@ No counterpart in the original, which pickles the whole main loop.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import struct
 import tokenize
 import zipfile
@@ -35,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
+from cle_port.files import replace_file
 
 FORMAT_VERSION = 2
 LOG = ("log/", "log_lines")  # what grows with the run: no shape can be asked of it
@@ -85,35 +84,6 @@ def save(path: str | Path, arrays: Mapping[str, NDArray], meta: Mapping[str, Any
         np.savez(file, allow_pickle=False, meta=np.array(text), **arrays)
 
     replace_file(path, write)
-
-
-def replace_file(path: str | Path, write: Callable[[Any], object]) -> None:
-    """Write a file beside the old one, flush it to disk, rename it over the old one.
-
-    Parameters
-    ----------
-    path : path
-    write : callable
-        Writes the content into the binary file that it is given.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.  Nothing is left behind then.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # what went wrong first is what is told
-            temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
 
 
 def load(
@@ -255,13 +225,3 @@ def _check(
             f"{found.get(name, 'not there')} where the model has {wanted.get(name, 'nothing')}; "
             "give a checkpoint of this program and its settings"
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself survive a power failure, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,17 +62,53 @@ def write(path: Path, content: bytes) -> None:
     -----
     No counterpart in the original.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_file(path, lambda file: file.write(content))
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror}); free space or choose a folder that can be "
             "written"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file beside the old one, flush it to disk, rename it over the old one.
+
+    Parameters
+    ----------
+    path : path
+    write : callable
+        Writes the content into the binary file that it is given.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.  Nothing is left behind then.
+
+    Notes
+    -----
+    No counterpart in the original.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # what went wrong first is what is told
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself survive a power failure, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -26,6 +26,7 @@ from cle_port import checkpoint
 from cle_port.backend import choose, compile_function
 from cle_port.data import Iterator
 from cle_port.errors import UserError
+from cle_port.files import replace_file
 from cle_port.layers import StemCell
 from cle_port.layers.recurrent import LSTM
 from cle_port.models import Model
@@ -682,7 +683,7 @@ def start_log(save_path: Path, name: str, args: Settings) -> TrainLog:
         for leftover in _leftovers(files.checkpoint):
             leftover.unlink()
         text = args.as_text().encode()
-        checkpoint.replace_file(files.config, lambda file: file.write(text))
+        replace_file(files.config, lambda file: file.write(text))
         if args.resume is None:
             if files.log.is_file() and files.log.stat().st_size:
                 logger.warning("%s is kept as %s", files.log, set_aside(files.log))

@@ -62,9 +62,9 @@ def fail(error):
 @pytest.mark.parametrize(
     ("function", "error"),
     [
-        ("np.savez", OSError(28, "No space left on device")),
-        ("os.fsync", OSError(5, "Input/output error")),
-        ("os.replace", Interrupted()),
+        ("cle_port.checkpoint.np.savez", OSError(28, "No space left on device")),
+        ("cle_port.files.os.fsync", OSError(5, "Input/output error")),
+        ("cle_port.files.os.replace", Interrupted()),
     ],
 )
 def test_the_old_file_stays_whole(function, error, tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_the_old_file_stays_whole(function, error, tmp_path, monkeypatch):
     path = tmp_path / "m.npz"
     checkpoint.save(path, ARRAYS, META)
     before = path.read_bytes()
-    monkeypatch.setattr(f"cle_port.checkpoint.{function}", fail(error))
+    monkeypatch.setattr(function, fail(error))
     with pytest.raises(type(error)):
         checkpoint.save(path, {"W": np.zeros(1000)}, META)
     assert path.read_bytes() == before

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import threading
+import time
 
 import numpy as np
 import pytensor
@@ -473,6 +475,228 @@ def test_a_checkpoint_has_the_noise_before_the_next_batch():
     )
     mainloop.run()
     np.testing.assert_allclose(drawn_after[:3], mainloop.trainlog.monitor["update"], rtol=1e-13)
+
+
+# --- numbers that are not finite ------------------------------------------------------------
+
+
+def with_bad_batch(tmp_path, value, on_nan, extension=(), **kwargs):
+    """Six updates, of which the third sees ``value``; everything is saved before it."""
+    data = Batches(6)
+    data[2] = (np.array(value),)
+    return mainloop_with(
+        [
+            GradientClipping(check_nan=1),
+            Picklize(freq=1000, path=tmp_path),
+            EpochCount(1),
+            *extension,
+        ],
+        data=data,
+        optimizer=Adam(lr=0.1),
+        on_nan=on_nan,
+        **kwargs,
+    )
+
+
+BAD = pytest.mark.parametrize("value", [np.nan, np.inf, 1e200], ids=["nan", "inf", "overflow"])
+
+
+@BAD
+def test_stop_before_an_update_that_is_not_finite(value, tmp_path):
+    """The checkpoint is of the state before it, and can be gone on from without it."""
+    with pytest.raises(UserError, match=r"^update 3: cost is (nan|inf); the state before it is in"):
+        with_bad_batch(tmp_path, value, "stop").run()
+    arrays, meta = checkpoint.load(tmp_path / "m.npz")
+    assert (meta["batch_seen"], meta["batch_in_epoch"], meta["not_finite"]) == (2, 2, 0)
+    good = mainloop_with([GradientClipping(), EpochCount(1)], n_batch=2, optimizer=Adam(lr=0.1))
+    good.run()
+    for name, variable in good._kept().items():
+        np.testing.assert_array_equal(arrays[name], variable.get_value(), err_msg=name)
+
+
+def test_stop_where_only_the_gradient_is_not_finite(tmp_path):
+    """(w - x)**2 is 1.69e308, twice w - x squared is not."""
+    with pytest.raises(UserError, match=r"^update 3: the norm of the gradients is inf; "):
+        with_bad_batch(tmp_path, 1.3e154, "stop").run()
+
+
+@BAD
+def test_skip_an_update_that_is_not_finite(value, tmp_path, caplog):
+    """As if the batch had not been there, but that it counts as seen."""
+    mainloop = with_bad_batch(tmp_path, value, "skip")
+    mainloop.run()
+    log = mainloop.trainlog
+    assert (log.batch_seen, log.epoch_seen, log.not_finite) == (6, 1, 1)
+    cost = "nan" if np.isnan(value) else "inf"
+    assert caplog.messages == [f"update 3: cost is {cost}: the update is left out"]
+    data = Batches(6)
+    del data[2]
+    without = with_bad_batch(tmp_path / "without", 0.0, "skip")
+    without.data = data
+    without.run()
+    for name, variable in without._kept().items():
+        ours = mainloop._kept()[name].get_value()
+        np.testing.assert_array_equal(ours, variable.get_value(), err_msg=name)
+
+
+def test_original_makes_an_update_that_is_not_finite(tmp_path):
+    """Gradients are replaced by a tenth of the parameters; what is carried on is spoiled."""
+    mainloop = with_bad_batch(tmp_path, np.nan, "original")
+    mainloop.run()
+    assert mainloop.trainlog.not_finite == 1
+    assert np.isfinite(mainloop.model.params["w"].get_value())
+    assert np.isnan(checkpoint.load(tmp_path / "m.npz")[0]["state/total"])
+
+
+def test_means_are_of_the_updates_that_were_made(tmp_path):
+    x = pt.dscalar("channel")
+    valid = Batches(1)
+    valid.name = "valid"
+    monitoring = Monitoring(freq=6, ddout=[x], data=[valid], monitor_fn=lambda x: [x])
+    mainloop = with_bad_batch(
+        tmp_path, np.nan, "skip", [monitoring], trainlog=TrainLog(tmp_path / "m.jsonl")
+    )
+    mainloop.run()
+    entries = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    costs = np.ravel(mainloop.trainlog.monitor["update"])
+    assert entries[-1]["this_batch_cost"] == pytest.approx(np.nanmean(costs), rel=1e-15)
+    assert ("not_finite" in entries[0], entries[-1]["not_finite"]) == (False, 1)
+
+
+def test_no_checkpoint_is_replaced_by_one_that_is_of_no_use(tmp_path):
+    """Parameters can be spoiled by finite gradients: a rate of 1e308, say."""
+    mainloop = mainloop_with(
+        [GradientClipping(scaler=1e3), Picklize(freq=1, path=tmp_path), EpochCount(1)],
+        optimizer=SGD(lr=1e308),
+    )
+    with pytest.raises(UserError, match=r"^w has entries that are not finite after 1 updates"):
+        mainloop.run()
+    assert checkpoint.load(tmp_path / "m.npz")[0]["w"] == 1.0
+
+
+# --- a disk that refuses --------------------------------------------------------------------
+
+
+class Disk:
+    """Stands for `checkpoint.save`; refuses while it is full, and notes what was asked of it."""
+
+    def __init__(self, monkeypatch, full):
+        self.full = full
+        self.tries = []
+        self.save = checkpoint.save
+        monkeypatch.setattr("cle_port.train.saving.checkpoint.save", self)
+
+    def __call__(self, path, arrays, meta):
+        self.tries.append((path.name, meta["batch_seen"]))
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.save(path, arrays, meta)
+
+
+def test_a_full_disk_is_tried_again_at_the_next_update(tmp_path, monkeypatch, caplog):
+    disk = Disk(monkeypatch, full=True)
+
+    def free(mainloop):
+        disk.full = False
+
+    mainloop = mainloop_with(
+        [Picklize(freq=100, path=tmp_path), At("ext_schedule", 2, free), EpochCount(1)],
+        max_updates=3,
+    )
+    mainloop.run()
+    assert disk.tries == [("m.npz", 0), ("m.npz", 0), ("m.npz", 0), ("m.npz", 3)]
+    assert "cannot write" in caplog.messages[0]
+    assert "(No space left on device): training goes on and tries again" in caplog.messages[0]
+    assert checkpoint.load(tmp_path / "m.npz")[1]["batch_seen"] == 3
+
+
+def test_what_is_tried_again_is_what_was_to_be_written(tmp_path, monkeypatch, caplog):
+    """The best model of then, not the parameters of now."""
+    disk = Disk(monkeypatch, full=True)
+    mainloop = mainloop_with([], max_updates=3)
+    mainloop.save(tmp_path / "m_best.npz", "best model")
+    w = mainloop.model.params["w"].get_value()
+    mainloop.update((np.array(0.0),))
+    disk.full = False
+    mainloop.saving.retry()
+    assert checkpoint.load(tmp_path / "m_best.npz")[0]["w"] == w
+    assert "written after all" in caplog.messages[-1]
+    assert not mainloop.saving.failed
+
+
+def test_tries_become_rarer(tmp_path, monkeypatch):
+    """Else a full disk would be written to all the time."""
+    disk = Disk(monkeypatch, full=True)
+    saving = mainloop_with([]).saving
+    saving.write(tmp_path / "m.npz", ({}, {"batch_seen": 0}), "model")
+    tried = []
+    for n in range(1, 40):
+        before = len(disk.tries)
+        saving.retry()
+        tried += [n] * (len(disk.tries) - before)
+    assert tried == [1, 3, 7, 15, 31]
+
+
+def test_a_run_whose_last_checkpoint_could_not_be_written_ends_with_an_error(tmp_path, monkeypatch):
+    Disk(monkeypatch, full=True)
+    mainloop = mainloop_with([Picklize(freq=1, path=tmp_path), EpochCount(1)])
+    with pytest.raises(UserError, match=r"m\.npz \(No space left on device\): what was trained"):
+        mainloop.run()
+    assert mainloop.trainlog.batch_seen == 3
+
+
+def test_a_folder_in_the_place_of_the_checkpoint(tmp_path):
+    (tmp_path / "m.npz" / "full").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"cannot write .*m\.npz \(Is a directory\)"):
+        mainloop_with([Picklize(freq=1, path=tmp_path), EpochCount(1)]).run()
+    assert os.listdir(tmp_path) == ["m.npz"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not remove what is open")
+def test_a_folder_that_is_removed_is_made_again(tmp_path, caplog):
+    """Checkpoint and log are both whole at the end."""
+    folder = tmp_path / "run"
+    valid = Batches(1)
+    valid.name = "valid"
+    monitoring = Monitoring(freq=1, ddout=[pt.dscalar("c")], data=[valid], monitor_fn=lambda x: [x])
+    mainloop = mainloop_with(
+        [
+            monitoring,
+            Picklize(freq=1, path=folder),
+            At("ext_schedule", 2, lambda mainloop: shutil.rmtree(folder)),
+            EpochCount(1),
+        ],
+        trainlog=TrainLog(folder / "m.jsonl"),
+    )
+    mainloop.run()
+    assert f"the folder {folder} was gone; it is made again" in caplog.messages
+    assert checkpoint.load(folder / "m.npz")[1]["batch_seen"] == 3
+    lines = [json.loads(line) for line in (folder / "m.jsonl").read_text().splitlines()]
+    assert [line["batch_seen"] for line in lines] == [0, 1, 2, 3]
+
+
+def test_a_clock_that_is_set_back(tmp_path, monkeypatch):
+    """No duration is taken from it."""
+    mainloop = mainloop_with([Picklize(freq=1, path=tmp_path), EpochCount(1)])
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    mainloop.run()
+    assert all(0 <= seconds < 60 for seconds in mainloop.trainlog.monitor["time"])
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_recent_checkpoints_are_kept(links, tmp_path, monkeypatch):
+    """The last two, under names of their own; others' files are left alone."""
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *paths: (_ for _ in ()).throw(OSError(95, "no")))
+    foreign = ["m_recent_best.npz", "m2_recent_0updates.npz"]
+    for name in foreign:
+        (tmp_path / name).write_bytes(b"")
+    extension = [Picklize(freq=1, path=tmp_path, keep=2), EpochCount(4)]
+    mainloop_with(extension).run()
+    kept = ["m_recent_11updates.npz", "m_recent_12updates.npz"]
+    assert sorted(os.listdir(tmp_path)) == sorted(["m.npz", *kept, *foreign])
+    for n, name in zip((11, 12), kept):
+        assert checkpoint.load(tmp_path / name)[1]["batch_seen"] == n
 
 
 def test_TrainLog_has_no_numbers_that_JSON_lacks(tmp_path):

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cle_port.checkpoint import replace_file
 from cle_port.errors import UserError
+from cle_port.files import replace_file
 
 logger = logging.getLogger(__name__)
 
