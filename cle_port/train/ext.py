@@ -303,9 +303,7 @@ class _Interrupted(Exception):
     """A signal came while monitoring."""
 
 
-def until_interrupted(
-    data: Batches, mainloop: Training
-) -> IteratorType[tuple[NDArray, ...]]:
+def until_interrupted(data: Batches, mainloop: Training) -> IteratorType[tuple[NDArray, ...]]:
     """Yield all batches; raise `_Interrupted` behind the one at which a signal came."""
     for batch in data:
         if mainloop.interrupted:
