@@ -66,7 +66,9 @@ def main(argv: Sequence[str]) -> int:
     with Programs(args.backend, args.quiet) as programs:
         for path in args.recordings:
             with Recording(path) as recording:
-                comparison = compare_recording(recording, programs, args.floatX, args.tolerance)
+                comparison = compare_recording(
+                    recording, programs, args.floatX, args.tolerance, args.from_seeds
+                )
             comparisons.append(comparison)
             if not args.json:
                 print(terminal.report(comparison, tables, colors), end="\n\n", flush=True)
@@ -101,6 +103,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         type=positive,
         metavar="X",
         help="relative difference allowed, in the place of the figures for each precision",
+    )
+    add(
+        "--from_seeds",
+        action="store_true",
+        help="take parameters and noise from the recorded seeds instead; nothing is given but the "
+        "data, and signs that LAPACK chooses in orthogonal matrices of up to 25 columns",
     )
     add(
         "--tables",
@@ -138,7 +146,11 @@ def check_kind(recording: Recording) -> str:
 
 
 def compare_recording(
-    recording: Recording, programs: Programs, floatX: str | None, tolerance: float | None
+    recording: Recording,
+    programs: Programs,
+    floatX: str | None,
+    tolerance: float | None,
+    from_seeds: bool = False,
 ) -> Comparison:
     """Repeat a recording and compare.
 
@@ -151,6 +163,8 @@ def compare_recording(
         Precision of the port; default is the recording's.
     tolerance : float, optional
         Relative difference allowed in the place of all figures.
+    from_seeds : bool
+        See `cle_port.compare.replay.repeat_run`.
 
     Raises
     ------
@@ -165,9 +179,13 @@ def compare_recording(
     from cle_port.compare.replay import n_updates, repeat_run
     from cle_port.compare.runs import compare_run
 
+    if from_seeds and any(key.startswith("init/") for key in recording):
+        raise UserError(
+            f"{recording.path} did not start from weights that a seed gives; leave --from_seeds out"
+        )
     program = programs.get(recording, floatX or scalar(recording, "meta/floatX"))
     with progress_bar(n_updates(recording), recording.name, "update", programs.quiet) as bar:
-        run = repeat_run(program, recording, bar)
+        run = repeat_run(program, recording, bar, from_seeds)
     return compare_run(program, run, str(recording.path), tolerance)
 
 

@@ -26,6 +26,7 @@ from cle_port.backend import compile_function
 from cle_port.compare import tolerances
 from cle_port.compare.recording import below, scalar, text
 from cle_port.errors import UserError
+from cle_port.rng import Noise, WithNoise
 from cle_port.train import Training, TrainLog
 from cle_port.train.ext import EarlyStopping, Monitoring
 from cle_port.utils import zipp
@@ -70,6 +71,8 @@ class Program:
         gradients, and what the extensions make of them.
     initial : dict of str to ndarray
         Parameters that the port draws from the recorded seed.
+    noise : list of Noise
+        What the program adds to its training data and to each of the monitored ones.
     """
 
     label: str
@@ -77,6 +80,7 @@ class Program:
     mainloop: Training
     inspect: Callable
     initial: dict[str, NDArray]
+    noise: list[Noise]
 
 
 @dataclass
@@ -90,8 +94,10 @@ class Run:
     recording : mapping of str to ndarray
     mainloop : Training
     log : TrainLog
+    from_seeds : bool
+        Whether parameters and noise are those of the recorded seeds, not the recorded ones.
     before : dict of int to dict
-        By update: the carried state before it and the batch ``x``.
+        By update: the carried state before it, the batch ``x`` and the noise ``eps``.
     first : dict of str to dict
         Of the first update: ``forward``, ``grad_raw``, ``grad_clipped`` by name.
     snapshots : dict of int to dict
@@ -112,6 +118,7 @@ class Run:
     floatX: str
     recording: Arrays
     mainloop: Training
+    from_seeds: bool = False
     log: TrainLog = field(default_factory=TrainLog)
     before: dict[int, dict[str, NDArray]] = field(default_factory=dict)
     first: dict[str, dict[str, NDArray]] = field(default_factory=dict)
@@ -225,13 +232,27 @@ def settings(recording: Arrays, floatX: str, backend: str, folder: Path) -> Sett
             save_path=str(folder / "runs"),
             floatX=floatX,
             backend=backend,
-            seed=int(scalar(recording, "meta/numpy_seed")),
+            **seeds(recording),
             quiet=True,
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"the recording's settings cannot be used: {error}") from error
     _check_sizes(args, recording)
     return args
+
+
+def seeds(recording: Arrays) -> dict[str, Any]:
+    """Recorded seeds, as settings: those of the original's own generators.
+
+    Raises
+    ------
+    UserError
+        If they are no whole numbers.
+    """
+    numpy_seed, mrg_seed = (scalar(recording, f"meta/{key}_seed") for key in ("numpy", "mrg"))
+    if not isinstance(numpy_seed, int) or not isinstance(mrg_seed, int):
+        raise UserError(f"the recorded seeds are {numpy_seed!r} and {mrg_seed!r}, not numbers")
+    return {"seed": numpy_seed, "noise": "mrg", "mrg_seed": mrg_seed}
 
 
 def exchanged(recording: Arrays) -> dict[int, int]:
@@ -354,7 +375,8 @@ def compile_program(recording: Arrays, floatX: str, folder: Path, backend: str =
         )
     initial = {k: p.get_value() for k, p in mainloop.model.params.items()}
     _check_params(recording, initial)
-    return Program(label_of(recording), floatX, mainloop, inspect, initial)
+    noise = [data.noise for data in _noisy(mainloop)]
+    return Program(label_of(recording), floatX, mainloop, inspect, initial, noise)
 
 
 def _check_params(recording: Arrays, params: Arrays) -> None:
@@ -368,7 +390,9 @@ def _check_params(recording: Arrays, params: Arrays) -> None:
             )
 
 
-def repeat_run(prog: Program, recording: Arrays, bar: tqdm | None = None) -> Run:
+def repeat_run(
+    prog: Program, recording: Arrays, bar: tqdm | None = None, from_seeds: bool = False
+) -> Run:
     """Repeat a recorded run, looking at everything before and after each update.
 
     Parameters
@@ -378,21 +402,24 @@ def repeat_run(prog: Program, recording: Arrays, bar: tqdm | None = None) -> Run
     recording : mapping of str to ndarray
     bar : tqdm.tqdm, optional
         Moved on at each update.
+    from_seeds : bool
+        Take parameters and noise from the recorded seeds, as the program itself does,
+        instead of the recorded ones.
 
     Returns
     -------
     Run
     """
     with pytensor.config.change_flags(floatX=prog.floatX):
-        run = Run(prog.floatX, recording, prog.mainloop)
-        _reset(prog.mainloop, recording)
+        run = Run(prog.floatX, recording, prog.mainloop, from_seeds)
+        _reset(prog, recording, from_seeds)
         _watch(prog, run, bar)
         run.log = prog.mainloop.trainlog
         run.files = [path.name for path in _checkpoints(prog.mainloop)]
         run.restarted = _restart(prog, recording)
         if run.kind == "small" and run.lower_precision == "float64":
-            moved = Run(prog.floatX, recording, prog.mainloop)
-            _reset(prog.mainloop, recording)
+            moved = Run(prog.floatX, recording, prog.mainloop, from_seeds)
+            _reset(prog, recording, from_seeds)
             _move_by_one_ulp(prog.mainloop)
             _watch(prog, moved, bar)
             run.perturbed = moved.snapshots
@@ -407,9 +434,12 @@ def n_updates(recording: Arrays) -> int:
     return 2 * n if is_double and kind_of(recording) == "small" else n
 
 
-def _reset(mainloop: Training, recording: Arrays) -> None:
-    """Back to the beginning: recorded parameters and noise, all else zero."""
-    zipp(below(recording, "param/000"), mainloop.model.params)
+def _reset(prog: Program, recording: Arrays, from_seeds: bool) -> None:
+    """Back to the beginning: parameters and noise as asked for, all else zero."""
+    mainloop = prog.mainloop
+    params = below(recording, "param/000")
+    _check_params(recording, prog.initial)
+    zipp(signed(prog.initial, params) if from_seeds else params, mainloop.model.params)
     for variable in [*mainloop.optimizer.state.values(), *mainloop.model.updates]:
         variable.set_value(np.zeros_like(variable.get_value()))
     config = text(recording, "config/names", "config/values")
@@ -421,17 +451,46 @@ def _reset(mainloop: Training, recording: Arrays) -> None:
             extension.best = sys.float_info.max
     for path in _checkpoints(mainloop):
         path.unlink()
-    if "update/000/eps" not in recording:
-        return
-    count = int(scalar(recording, "meta/n_updates"))
-    data: Any = mainloop.data
-    data.noise = Playback([recording[f"update/{n:03d}/eps"] for n in range(count)])
+    for data, noise in zip(_noisy(mainloop), _noise(prog, recording, from_seeds)):
+        data.noise = noise
+
+
+def signed(initial: Arrays, recorded: Arrays) -> dict[str, NDArray]:
+    """Parameters of the seed, orthogonal columns with the signs of the recorded ones.
+
+    In matrices of up to 25 columns the machine's LAPACK chooses the signs, see
+    docs/fidelity.md; in larger ones nothing is turned.
+    """
+    turned = dict(initial)
+    for name, value in initial.items():
+        if name.startswith("U_") and len(value) <= 25:
+            turned[name] = value * np.sign(np.sum(value * recorded[name], axis=0))
+    return turned
+
+
+def _noisy(mainloop: Training) -> list[Any]:
+    """Data that noise is added to: of the training, then the monitored."""
+    monitored = [
+        data for ext in mainloop.extension if isinstance(ext, Monitoring) for data in ext.data
+    ]
+    return [data for data in [mainloop.data, *monitored] if isinstance(data, WithNoise)]
+
+
+def _noise(prog: Program, recording: Arrays, from_seeds: bool) -> list[Any]:
+    """Noise of each of the program's data: the recorded one, or its own from the beginning."""
+    if not prog.noise:
+        return []
+    if from_seeds:
+        streams = prog.mainloop.noise.values()
+        args = Settings(**seeds(recording))
+        fresh = program.noise_streams(args, prog.noise[0].dim, len(streams))
+        for stream, beginning in zip(streams, fresh):
+            stream.state = beginning.state
+        return prog.noise
+    updates = [f"update/{n:03d}/eps" for n in range(n_recorded(recording))]
     calls = sorted(k for k in recording if k.startswith("monitor_call/") and k.endswith("/eps"))
-    noise = Playback([recording[call] for call in calls])
-    for extension in mainloop.extension:
-        if isinstance(extension, Monitoring):
-            for monitored in extension.data:
-                monitored.noise = noise  # type: ignore[attr-defined]
+    train, monitor = (Playback([recording[key] for key in keys]) for keys in (updates, calls))
+    return [train] + [monitor] * (len(prog.noise) - 1)
 
 
 def _checkpoints(mainloop: Training) -> list[Path]:
@@ -457,7 +516,8 @@ def _watch(prog: Program, run: Run, bar: tqdm | None) -> None:
 
     def watched(batch: Sequence[NDArray]) -> list[float]:
         n = mainloop.trainlog.batch_seen
-        run.before[n] = {str(v.name): np.array(v.get_value()) for v in state} | {"x": batch[0]}
+        run.before[n] = {str(v.name): np.array(v.get_value()) for v in state}
+        run.before[n] |= dict(zip([str(v.name) for v in mainloop.inputs], batch))
         values = [np.asarray(value) for value in prog.inspect(*batch)]
         run.terms.append(_scalars(mainloop, values, batch[0].shape[1]))
         if n == 0:

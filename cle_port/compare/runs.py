@@ -68,6 +68,7 @@ def compare_run(
     sections = [
         seed(prog, run),
         batches(run),
+        noise(run, allowed),
         carried_state(run, allowed),
         outputs(run, allowed),
         *terms(run, allowed),
@@ -134,6 +135,24 @@ def batches(run: Run) -> Section:
             )
         )
     return Section("batches", rows)
+
+
+def noise(run: Run, allowed: Mapping[str, float]) -> Section:
+    """Noise drawn from the recorded seed, against the recorded one."""
+    rows = [
+        compare(
+            "eps",
+            run.before.get(n, {}).get("eps", missing),
+            run.recording[f"update/{n:03d}/eps"],
+            allowed["noise"],
+            place=f"update {n}: the noise eps",
+            at=n,
+            order=(n, Stage.BATCH, 1),
+        )
+        for n in range(n_recorded(run.recording) if run.from_seeds else 0)
+        if f"update/{n:03d}/eps" in run.recording
+    ]
+    return Section("noise of the seed", rows)
 
 
 def carried_state(run: Run, allowed: Mapping[str, float]) -> Section:

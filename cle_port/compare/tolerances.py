@@ -12,16 +12,19 @@ full length.
 from __future__ import annotations
 
 FLOAT64 = dict.fromkeys(
-    ("cost", "kl", "forward", "grad", "grad_norm", "param", "state", "bound", "channel"), 1e-9
+    ("noise", "cost", "kl", "forward", "grad", "grad_norm", "param", "state", "bound", "channel"),
+    1e-9,
 )
 FLOAT32 = {
     "small": {
+        "noise": 2 * 9e-7,
         "cost": 2 * 1.4e-7,
         "forward": 2 * 8e-7,
         "grad_norm": 2 * 5e-7,
         "bound": 2 * 1.4e-7,
     },
     "strong": {
+        "noise": 2 * 6e-7,
         "cost": 2 * 8e-7,
         "kl": 2 * 3e-5,
         "forward": 2 * 3.4e-7,
@@ -33,6 +36,7 @@ FLOAT32 = {
         "channel": 2 * 9.2e-6,
     },
     "clipped": {
+        "noise": 2 * 6e-7,
         "cost": 2 * 4e-5,
         "kl": 2 * 4e-5,
         "forward": 2 * 3.6e-7,
