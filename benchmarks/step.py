@@ -131,7 +131,7 @@ def run_rounds(
         settings = Settings(
             **NAMED[name],
             data_path=str(home / "data"),
-            save_path=str(home / "runs"),
+            save_path=str(home / f"runs_{n}"),
             backend=backend,
             floatX=floatX,
             quiet=True,

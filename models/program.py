@@ -34,7 +34,7 @@ from cle_port.mrg import MRG_RandomStreams
 from cle_port.parallel import check_devices, from_each_device, part_of_batch, whole_batch
 from cle_port.progress import elapsed_time
 from cle_port.rng import Batches, MRGNoise, Noise, NormalNoise, WithNoise
-from cle_port.train import Training, TrainLog
+from cle_port.train import Training, TrainLog, check_resumable
 from cle_port.train.ext import (
     EarlyStopping,
     EpochCount,
@@ -191,6 +191,7 @@ def resolve(
     _, meta = checkpoint.load(path)  # all of it: a damaged one is refused before all else
     if str(meta.get("program")).rpartition("_")[0] != name:
         raise UserError(f"{path} is a checkpoint of {meta.get('program')}, not of {name}")
+    check_resumable(path, meta)
     saved = meta.get("settings")
     if not isinstance(saved, dict):
         raise checkpoint.damaged(path, "it has no settings")

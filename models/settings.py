@@ -249,8 +249,8 @@ def taken_over(saved: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in saved.items():
         if key not in types or not (value is None or type(value) is types[key]):
             raise UserError(
-                f"the checkpoint has {key} {value!r}, which is no setting of this program; "
-                "resume with the version that wrote it"
+                f"the checkpoint has {key[:40]} {value!r:.40}, which is no setting of this "
+                "program; resume with the version that wrote it"
             )
     marks = {item.name: item.metadata for item in dataclasses.fields(Settings)}
     return {key: value for key, value in saved.items() if "of_call" not in marks[key]}

@@ -331,9 +331,8 @@ SAVED = {"batch_size": 4, "lr": 0.01, "epoch": 3, "seed": 7, "max_updates": 5, "
 def saved(tmp_path) -> Path:
     """What `resolve` reads of a checkpoint."""
     settings = Settings(dataset="iamondb", data_path="data", trial=2, **SAVED).as_dict()
-    checkpoint.save(
-        tmp_path / "vrnn_gmm_2.npz", {}, {"program": "vrnn_gmm_2", "settings": settings}
-    )
+    meta = {"program": "vrnn_gmm_2", "settings": settings, "n_logged": {}}
+    checkpoint.save(tmp_path / "vrnn_gmm_2.npz", {}, meta)
     return tmp_path / "vrnn_gmm_2.npz"
 
 
@@ -383,8 +382,17 @@ def test_what_may_not_change(key, value, old, saved):
     ],
 )
 def test_checkpoints_of_something_else(meta, message, tmp_path):
-    checkpoint.save(tmp_path / "m.npz", {}, meta)
+    checkpoint.save(tmp_path / "m.npz", {}, {"n_logged": {}, **meta})
     with pytest.raises(UserError, match=message):
+        resolve("--resume", tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize("meta", [{"format_version": 1, "n_logged": {}}, {}])
+def test_checkpoints_without_all_that_resuming_needs(meta, tmp_path):
+    """Of an older version, or imported."""
+    settings = Settings().as_dict()
+    checkpoint.save(tmp_path / "m.npz", {}, {"program": "vrnn_gmm_1", "settings": settings, **meta})
+    with pytest.raises(UserError, match="older version or was imported; start a new run"):
         resolve("--resume", tmp_path / "m.npz")
 
 
@@ -459,39 +467,29 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
 # --- the programs ---------------------------------------------------------------------------
 
 
-def train(script, dataset, folders, save_path, *more, **settings) -> Path:  # noqa: F811
-    name = name_of(script)
-    argv = [*flags(dataset, folders[dataset], save_path, **settings), *more]
-    assert program.run(name, NETS[script], script.WIDTHS, "", argv) == 0
-    return save_path
+def check_program(script, dataset, folders, folder):  # noqa: F811
+    """Compiled once: stopped and resumed; then all over from the checkpoint before any update.
 
-
-def check_program(script, dataset, folders, tmp_path):  # noqa: F811
-    """Stopped within an epoch where the state is carried on and nothing is monitored."""
+    It stops within an epoch, where the state is carried on and nothing is monitored.
+    """
     name = name_of(script)
-    whole = train(script, dataset, folders, tmp_path / "whole", max_updates=9)
-    two = train(script, dataset, folders, tmp_path / "two", max_updates=5)
-    argv = ["--resume", str(two / f"{name}_1.npz"), "--max_updates", "9"]
-    assert program.run(name, NETS[script], script.WIDTHS, "", argv) == 0
-    assert_same(two, whole, f"{name}_1.npz", best=False)
+    argv = flags(dataset, folders[dataset], folder, max_updates=5, keep=9)
+    with pytensor.config.change_flags(floatX="float32"):
+        mainloop = program.make_mainloop(name, NETS[script], parse(argv, "", script.WIDTHS))
+        mainloop.run()
+        mainloop.max_updates = 9
+        for start, copy in (("", "two"), ("_recent_0updates", "whole")):
+            mainloop.endloop = 0
+            resume(mainloop, folder / f"{name}_1{start}.npz")
+            (folder / copy).mkdir()
+            for file in folder.glob(f"{name}_1.*"):
+                shutil.copy(file, folder / copy)
+    assert_same(folder / "two", folder / "whole", f"{name}_1.npz", best=False)
 
 
 @pytest.mark.full
 def test_program_resumes(folders, tmp_path):  # noqa: F811
-    """Compiled once: stopped and resumed; then all over from the checkpoint before any update."""
-    argv = flags("blizzard", folders["blizzard"], tmp_path, max_updates=5, keep=9)
-    args = parse(argv, "", vrnn_gmm.WIDTHS)
-    with pytensor.config.change_flags(floatX="float32"):
-        mainloop = program.make_mainloop("vrnn_gmm", NETS[vrnn_gmm], args)
-        mainloop.run()
-        mainloop.max_updates = 9
-        for start, folder in (("", "two"), ("_recent_0updates", "whole")):
-            mainloop.endloop = 0
-            resume(mainloop, tmp_path / f"vrnn_gmm_1{start}.npz")
-            (tmp_path / folder).mkdir()
-            for file in tmp_path.glob("vrnn_gmm_1.*"):
-                shutil.copy(file, tmp_path / folder)
-    assert_same(tmp_path / "two", tmp_path / "whole", "vrnn_gmm_1.npz", best=False)
+    check_program(vrnn_gmm, "blizzard", folders, tmp_path)
 
 
 @pytest.mark.slow
@@ -499,3 +497,23 @@ def test_program_resumes(folders, tmp_path):  # noqa: F811
 @pytest.mark.parametrize("script", NETS, ids=name_of)
 def test_every_program_resumes(script, dataset, folders, tmp_path):  # noqa: F811
     check_program(script, dataset, folders, tmp_path)
+
+
+@pytest.mark.slow
+def test_other_processes_go_on(folders, tmp_path):  # noqa: F811
+    """As users do it, on handwriting, with the original's noise, and the paths of --resume."""
+
+    def train(folder, *argv, **settings):
+        fixed = flags("iamondb", folders["iamondb"], folder, noise="mrg", **settings)
+        command = [sys.executable, "-m", "models.vrnn_gauss", *(fixed if settings else []), *argv]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    train(tmp_path / "whole", max_updates=9)
+    train(tmp_path / "two", max_updates=3)
+    last = str(tmp_path / "two" / "vrnn_gauss_1.npz")
+    out = train(tmp_path / "two", "--resume", last, "--max_updates", "6", "--epoch", "50")
+    assert "Resuming with epoch 50 (checkpoint: " in out
+    train(tmp_path / "two", "--resume", max_updates=9)
+    assert_same(tmp_path / "two", tmp_path / "whole", "vrnn_gauss_1.npz", best=False)

@@ -40,7 +40,7 @@ from cle_port.train.opt import Optimizer
 from cle_port.train.saving import Saving
 from cle_port.utils import tolist
 
-__all__ = ["TrainLog", "Training"]
+__all__ = ["ON_NAN", "TrainLog", "Training", "check_resumable", "only_if_finite"]
 
 logger = logging.getLogger(__name__)
 
@@ -429,12 +429,7 @@ class Training:
             is older than resuming.
         """
         variables = self._kept()
-        version = checkpoint.load_meta(path)["format_version"]
-        if version < 2:
-            raise UserError(
-                f"{path} has checkpoint format {version}, which does not hold all that resuming "
-                "needs; start a new run (models/sample.py reads this file as it is)"
-            )
+        check_resumable(path, checkpoint.load_meta(path))
         like = {name: variable.get_value(borrow=True) for name, variable in variables.items()}
         arrays, meta = checkpoint.load(path, {k: np.asarray(v) for k, v in like.items()})
         if meta.get("data_id") != self.data_id:
@@ -530,3 +525,18 @@ def only_if_finite(
     bad = [pt.or_(pt.isnan(value), pt.isinf(value)) for value in seen]
     any_bad = pt.or_(*bad) if len(bad) > 1 else bad[0]
     return {variable: pt.switch(any_bad, variable, new) for variable, new in updates.items()}
+
+
+def check_resumable(path: str | Path, meta: Mapping[str, Any]) -> None:
+    """Make sure that a checkpoint is of a whole run, not of its parameters only.
+
+    Raises
+    ------
+    UserError
+        If it is of an older format, or was imported or exported.
+    """
+    if meta["format_version"] < 2 or "n_logged" not in meta:
+        raise UserError(
+            f"{path} does not hold all that resuming needs: it is of an older version or was "
+            "imported; start a new run (models/sample.py reads this file as it is)"
+        )
