@@ -30,7 +30,7 @@ from cle_port.compare.differences import (
 )
 from cle_port.compare.page import page
 from cle_port.compare.recording import Recording, below, scalar
-from cle_port.compare.replay import compile_program, settings
+from cle_port.compare.replay import Playback, check_whole, compile_program, settings
 from cle_port.errors import UserError
 from cle_port.layers.feedforward import FullyConnectedLayer
 from cle_port.train.opt import Adam
@@ -264,6 +264,34 @@ def changed(**arrays):
 def test_settings_that_cannot_be(change, message, tmp_path):
     with pytest.raises(UserError, match=message):
         settings(changed(**change), "float64", "auto", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"meta__n_updates": 30}, "lacks x of update 21; it is not whole"),
+        ({"meta__n_updates": 0}, "has no updates"),
+        ({"meta__n_updates": 2.5}, "has no updates"),
+        ({"meta__snapshots": []}, "no snapshots"),
+        (
+            {"param__005__b_x_1": np.zeros(3)},
+            "param/005/b_x_1 has not the shape of",
+        ),
+        ({"param__000__extra": np.zeros(3)}, "lacks grad_raw/000/extra"),
+    ],
+)
+def test_recordings_that_are_not_whole(change, message):
+    with pytest.raises(UserError, match=message):
+        check_whole(changed(**change))
+
+
+def test_noise_that_does_not_fit():
+    noise = Playback([np.zeros((3, 4, 5))])
+    assert noise.draw(3, 4).shape == (3, 4, 5)
+    with pytest.raises(UserError, match="noise of no more where a batch of 3 frames"):
+        noise.draw(3, 4)
+    with pytest.raises(UserError, match=r"noise of shape \(3, 4, 5\) where a batch of 2 frames"):
+        Playback([np.zeros((3, 4, 5))]).draw(2, 4)
 
 
 # --- the report -----------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def _page(comparisons: Sequence[Comparison]) -> Iterator[str]:
         '<p class="soft">In each curve'
         '<span class="key" style="border-top: 6px solid var(--original)"></span>original'
         '<span class="key" style="border-top: 2px solid var(--port)"></span>port; below, the '
-        "relative difference"
+        "relative difference (0 is drawn as 1e-17)"
         '<span class="key" style="border-top: 2px dashed var(--bad)"></span>and what is allowed.'
         "</p>"
     )

@@ -52,6 +52,7 @@ DATASETS = ("blizzard", "iamondb")
 # Rows of Blizzard as the original's scripts have them: end of training, and of validation;
 # monitored of the training data.
 TRAIN_END, VALID_END, MONITOR_ROWS = 2040064, 2152704, 112640
+FAMILIES = ("param", "adam_m", "adam_v", "grad_raw", "grad_clipped")
 LAST = 999  # stands for the last update in the names of snapshots
 
 
@@ -361,6 +362,7 @@ def compile_program(recording: Arrays, floatX: str, folder: Path, backend: str =
     UserError
         If the recording is not of a program of the port, or not whole.
     """
+    check_whole(recording)
     with pytensor.config.change_flags(floatX=floatX):
         mainloop = make_mainloop(recording, settings(recording, floatX, backend, folder), folder)
         inspect = compile_function(
@@ -377,6 +379,34 @@ def compile_program(recording: Arrays, floatX: str, folder: Path, backend: str =
     _check_params(recording, initial)
     noise = [data.noise for data in _noisy(mainloop)]
     return Program(label_of(recording), floatX, mainloop, inspect, initial, noise)
+
+
+def check_whole(recording: Arrays) -> None:
+    """Refuse a recording that lacks what a run needs, or whose arrays do not fit each other.
+
+    Raises
+    ------
+    UserError
+    """
+    dataset, name = label_of(recording).split("_", 1)
+    needed = ["x", "cost", "grad_norm"] + ["eps"] * name.startswith("vrnn")
+    needed += ["mask"] if dataset == "iamondb" else ["rnn_tm1_before", "step_count_before"]
+    count, snapshots = scalar(recording, "meta/n_updates"), recording["meta/snapshots"]
+    if not isinstance(count, int) or count < 1 or snapshots.dtype.kind != "i" or not snapshots.size:
+        raise UserError("the recording has no updates, or no snapshots of its parameters")
+    for n in range(count):
+        absent = [key for key in needed if f"update/{n:03d}/{key}" not in recording]
+        if absent:
+            raise UserError(f"the recording lacks {absent[0]} of update {n}; it is not whole")
+    shapes = {key: value.shape for key, value in below(recording, "param/000").items()}
+    for key in recording:
+        family, _, name = [*key.split("/", 2), "", ""][:3]
+        if family in FAMILIES and name in shapes and recording[key].shape != shapes[name]:
+            raise UserError(f"the recording's {key} has not the shape of param/000/{name}")
+    for family in (f"{family}/000" for family in ("grad_raw", "grad_clipped")):
+        absent = [name for name in shapes if f"{family}/{name}" not in recording]
+        if absent:
+            raise UserError(f"the recording lacks {family}/{absent[0]}; it is not whole")
 
 
 def _check_params(recording: Arrays, params: Arrays) -> None:

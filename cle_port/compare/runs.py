@@ -347,7 +347,8 @@ def parameters(run: Run, allowed: Mapping[str, float], family: str) -> Section:
     names = list(run.mainloop.model.params)
     keys = {name: name if family == "param" else f"{family}/{name}" for name in names}
     snapshots = [int(n) for n in recording["meta/snapshots"]]
-    largest = max(map(size_of, below(recording, f"{family}/{snapshots[0]:03d}").values()))
+    first = below(recording, f"{family}/{snapshots[0]:03d}")
+    largest = max(map(size_of, first.values()), default=0.0)
     least = {"param": INITIAL_WEIGHT}.get(family, largest) if run.kind == "small" else 0.0
     stage = Stage.PARAMETER if family == "param" else Stage.MOMENT
     rows: list[Difference] = []
