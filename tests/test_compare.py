@@ -542,7 +542,7 @@ def altered(tmp_path_factory):
     ("mistake", "place", "sound"),
     [
         ("none", None, []),
-        ("kl", "update 0: kl_term", ["outputs of the first update", "recon_term"]),
+        ("kl", "update 0: kl_term", ["outputs of the first update"]),
         (
             "adam",
             "after update 0: parameter W_x_1__rnn",
