@@ -255,8 +255,8 @@ def changed(**arrays):
         ({"config__values": list("4x35481353")}, "settings cannot be used: invalid literal"),
         ({"config__names": list("abcdefghij")}, "settings cannot be used: "),
         (
-            {"constants__from": [150, 250], "constants__to": [10**9, 9]},
-            "z2s_dim is 1000000000, but no recorded parameter is as large",
+            {"constants__from": [150, 250], "constants__to": [10**6, 9]},
+            "z2s_dim is 1000000, but no recorded parameter is as large",
         ),
         ({"update__000__x": np.zeros((3, 4, 5))}, "which does not fit batch_size 4 and x_dim 3"),
     ],
