@@ -10,6 +10,7 @@ from cle_port import checkpoint
 from cle_port.compare.__main__ import main
 from cle_port.compare.importing import read
 from cle_port.errors import UserError
+from cle_port.train.log import TrainLog
 from models.sample import load_model
 from tests import pickles
 from tests.recordings import below, path_of
@@ -94,11 +95,29 @@ def test_becomes_a_checkpoint_of_the_port(tmp_path, capsys, label, name):
     assert arrays["adam_counter"] == 0
     assert meta["batch_seen"] == content["batch_seen"]
     assert meta["nodes"] == content["node_names"].tolist()
+    assert arrays["optimizer/lr"] == np.float32(meta["settings"]["lr"])
+    log = TrainLog.restored(None, arrays, meta)
+    assert log.monitored_at == log.batch_seen == content["batch_seen"]
+    assert log.epoch_seen == content["epoch_seen"]
+    assert meta["best"]["valid_nll_upper_bound"] == min(
+        below(content, "trainlog")["valid_nll_upper_bound"][1:]
+    )
     program, args, net = load_model(out)
     assert f"{args.dataset}_{program}" == label
     assert {k: p.get_value().shape for k, p in net.params.items()} == {
         k: value.shape for k, value in below(content, "param").items()
     }
+
+
+def test_settings_are_those_of_a_config(tmp_path):
+    path = path_of("artifacts/checkpoints/blizzard_vrnn_gauss/vrnn_gauss_1_10updates.pkl")
+    config = tmp_path / "config.txt"
+    config.write_text("lr 0.001\nm_batch_size 6\nz_dim 200\nsave_path /raid/runs/\n")
+    assert main(["import", str(path), str(tmp_path / "x.npz"), "--config", str(config)]) == 0
+    settings = checkpoint.load_meta(tmp_path / "x.npz")["settings"]
+    assert (settings["lr"], settings["m_batch_size"]) == (0.001, 6)
+    assert (settings["z_dim"], settings["batch_size"]) == (5, 4)  # what the parameters say wins
+    assert settings["save_path"] is None
 
 
 def test_small_checkpoint(classes, write):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from cle_port import checkpoint
 from cle_port.compare.command import import_programs
 from cle_port.errors import UserError, one_line
+from cle_port.train.log import TrainLog
 from cle_port.unpickle import UNREADABLE, Instance, finished, load_objects
 
 PACKAGES = ("cle", "nips2015_vrnn", "theano")
@@ -100,9 +102,16 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pkl")
     parser.add_argument("out", type=Path, metavar="OUT.npz")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="config.txt of that training, for what the pickle does not say, such as the learning "
+        "rate; default: the one that the original comes with",
+    )
     args = parser.parse_args(argv)
     mainloop = read(args.checkpoint)
-    arrays, meta = convert(args.checkpoint, mainloop)
+    arrays, meta = convert(args.checkpoint, mainloop, args.config)
     try:
         checkpoint.save(args.out, arrays, meta)
     except OSError as error:
@@ -226,7 +235,9 @@ def _row(outputs: list) -> list[float]:
     return [float(finished(value)) for value in outputs]
 
 
-def convert(path: Path, mainloop: MainLoop) -> tuple[dict[str, NDArray], dict[str, Any]]:
+def convert(
+    path: Path, mainloop: MainLoop, config: Path | None = None
+) -> tuple[dict[str, NDArray], dict[str, Any]]:
     """Make the content of a checkpoint of the port.
 
     Parameters
@@ -234,6 +245,8 @@ def convert(path: Path, mainloop: MainLoop) -> tuple[dict[str, NDArray], dict[st
     path : Path
         Where it comes from.
     mainloop : MainLoop
+    config : Path, optional
+        See `find_settings`.
 
     Returns
     -------
@@ -252,32 +265,62 @@ def convert(path: Path, mainloop: MainLoop) -> tuple[dict[str, NDArray], dict[st
             f"{path} is of {mainloop.name}, and the port has only {', '.join(SCRIPTS)}; to have "
             "its parameters all the same, read it with cle_port.compare.importing.read"
         )
-    settings = find_settings(path, mainloop)
+    settings = find_settings(path, mainloop, config)
     zeros = {
         f"{moment}/{name}": np.zeros_like(value)
         for moment in ("adam_m", "adam_v")
         for name, value in mainloop.params.items()
     }
+    log = train_log(mainloop)
     arrays = {
         **mainloop.params,
         **zeros,
         "adam_counter": np.zeros((), settings["floatX"]),
+        "optimizer/lr": np.asarray(settings["lr"], settings["floatX"]),
         **{f"state/{name}": value for name, value in mainloop.state.items()},
-        **{f"log/{name}": value for name, value in mainloop.log.items()},
+        **log.arrays(),
     }
     meta = {
         "program": mainloop.name,
         "settings": settings,
+        "data_id": None,  # of which data nobody knows
         "params": list(mainloop.params),
         "nodes": mainloop.nodes,
-        "epoch_seen": mainloop.epoch_seen,
-        "batch_seen": mainloop.batch_seen,
-        "noise": {},
+        "epoch_seen": log.epoch_seen,
+        "batch_seen": log.batch_seen,
+        "best": best(log),
+        **log.position(),
+        "noise": None,  # it goes on at the beginning
     }
     return arrays, meta
 
 
-def find_settings(path: Path, mainloop: MainLoop) -> dict[str, Any]:
+def train_log(mainloop: MainLoop) -> TrainLog:
+    """Make the log of a training that goes on with a new pass through the data.
+
+    How many batches were seen of the current one is not in the file.
+    """
+    log = TrainLog()
+    for name, values in mainloop.log.items():
+        log.monitor[name] = values.tolist()
+    log.epoch_seen, log.batch_seen = mainloop.epoch_seen, mainloop.batch_seen
+    log.monitored_at = mainloop.batch_seen  # it saves right after it monitors
+    return log
+
+
+def best(log: TrainLog) -> dict[str, float]:
+    """Find the best value of the channel that the best model is chosen by.
+
+    Notes
+    -----
+    Counterpart: ``EarlyStopping.exe``, which passes over the monitoring before
+    the first update.
+    """
+    channel = "valid_nll" if "valid_nll" in log.monitor else "valid_nll_upper_bound"
+    return {channel: min(log.monitor[channel][1:], default=sys.float_info.max)}
+
+
+def find_settings(path: Path, mainloop: MainLoop, config: Path | None = None) -> dict[str, Any]:
     """Find the settings of a model that has these parameters.
 
     Parameters
@@ -286,12 +329,14 @@ def find_settings(path: Path, mainloop: MainLoop) -> dict[str, Any]:
         For messages.
     mainloop : MainLoop
         Of one of `SCRIPTS`.
+    config : Path, optional
+        A ``config.txt`` for what the parameters do not tell, such as the
+        learning rate; default is the one that the original comes with.
 
     Returns
     -------
     dict of str to int, float or str
-        Settings of the port.  What the file does not tell, such as the learning
-        rate, is that of the original's ``config.txt``.
+        Settings of the port.
 
     Raises
     ------
@@ -309,10 +354,13 @@ def find_settings(path: Path, mainloop: MainLoop) -> dict[str, Any]:
     found = {key: params[name].shape[axis] for key, (name, axis) in SIZES.items() if name in params}
     if "rnn_tm1" in mainloop.state:
         found["batch_size"] = len(mainloop.state["rnn_tm1"])
+    told = read_config(config or CONFIG_FOLDER / f"{dataset}.txt")
+    for key in ("save_path", "sample_path"):  # folders of the original
+        told.pop(key, None)
     try:
         args = Settings(
             **{
-                **read_config(CONFIG_FOLDER / f"{dataset}.txt"),
+                **told,
                 **found,
                 "dataset": dataset,
                 "trial": int(trial),

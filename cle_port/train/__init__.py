@@ -432,14 +432,14 @@ class Training:
         check_resumable(path, checkpoint.load_meta(path))
         like = {name: variable.get_value(borrow=True) for name, variable in variables.items()}
         arrays, meta = checkpoint.load(path, {k: np.asarray(v) for k, v in like.items()})
-        if meta.get("data_id") != self.data_id:
+        if meta.get("data_id") not in (None, self.data_id):  # None: imported, nobody knows
             raise UserError(
                 f"{path} was trained on other data than these; resume with the --data_path of then"
             )
         try:
             log = TrainLog.restored(self.trainlog.path, arrays, meta)
             noise = {name: copy.deepcopy(stream) for name, stream in self.noise.items()}
-            for name, stream in noise.items():
+            for name, stream in noise.items() if meta["noise"] is not None else ():
                 stream.state = meta["noise"][name]
             best = {ext: float(meta["best"][ext.channel]) for ext in self._early_stopping()}
             if log.batch_in_epoch and log.batch_in_epoch >= len(self.data):
