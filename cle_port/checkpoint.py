@@ -20,12 +20,14 @@ No counterpart in the original, which pickles the whole main loop.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
-from cle_port.files import replace_file
+from cle_port.files import open_file, replace_file
 
 FORMAT_VERSION = 2
 LOG = ("log/", "log_lines")  # what grows with the run: no shape can be asked of it
@@ -144,14 +146,44 @@ def damaged(path: str | Path, error: BaseException | str) -> UserError:
 
 def _read(path: str | Path, read: Callable[[zipfile.ZipFile], T]) -> T:
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"there is no checkpoint {path}")
     try:
-        with zipfile.ZipFile(path) as file:
-            _check_sizes(file, path.stat().st_size)
+        with open_npz(path) as file:
             return read(file)
     except DAMAGE as error:
         raise damaged(path, error) from error
+
+
+def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, NDArray]:
+    """Read some arrays of an ``.npz`` file that is no checkpoint, within the memory it has.
+
+    Parameters
+    ----------
+    path : path
+    names : sequence of str
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Raises
+    ------
+    Exception
+        One of `DAMAGE`, if the file is damaged, compressed, or lacks a name.
+    """
+    with open_npz(path) as file:
+        for name in names:
+            _header(file, name)
+        return {name: _read_array(file, name) for name in names}
+
+
+@contextlib.contextmanager
+def open_npz(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    """Open an ``.npz`` file whose entries are not larger than it is."""
+    with open_file(path) as stream, zipfile.ZipFile(stream) as file:
+        _check_sizes(file, os.fstat(stream.fileno()).st_size)
+        yield file
 
 
 def _check_sizes(file: zipfile.ZipFile, size: int) -> None:

@@ -92,7 +92,8 @@ def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # of a process killed under the same number
+        with temporary.open("xb") as file:  # follows no link that somebody put there
             write(file)
             file.flush()
             os.fsync(file.fileno())

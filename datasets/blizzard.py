@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +22,14 @@ import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
 from pytensor.tensor.variable import TensorVariable
 
+from cle_port.checkpoint import DAMAGE, read_npz
 from cle_port.data import TemporalSeries
 from cle_port.data.prep import SequentialPrepMixin
 from cle_port.errors import UserError
+from cle_port.files import replace_file
 from cle_port.utils import segment_axis
 from datasets.grep_blizzard_hdf5 import fetch_blizzard, fetch_blizzard_tbptt
-from datasets.hdf5_rows import HDF5Rows, Moments, sync, unwritable
+from datasets.hdf5_rows import HDF5Rows, Moments, unwritable
 
 STRIDE = 10000  # rows that the running statistics take in at a time
 TRAIN_ROWS = 2040064  # of the original's file: train, then validation
@@ -482,16 +483,11 @@ def save_statistics(
         If it cannot be written.
     """
     path = statistics_path(folder, file_name)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pair: dict[str, Any] = {"X_mean": np.float64(X_mean), "X_std": np.float64(X_std)}
     try:
-        with open(temporary, "wb") as file:
-            np.savez(file, X_mean=np.float64(X_mean), X_std=np.float64(X_std))
-        sync(temporary)
-        os.replace(temporary, path)
+        replace_file(path, lambda file: np.savez(file, allow_pickle=False, **pair))
     except OSError as error:
         raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_statistics(folder: str | os.PathLike[str], file_name: str) -> tuple[float, float]:
@@ -523,12 +519,10 @@ def load_statistics(folder: str | os.PathLike[str], file_name: str) -> tuple[flo
     if not os.path.isfile(path):
         raise UserError(f"no statistics {path}; {again}")
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            X_mean, X_std = stored["X_mean"], stored["X_std"]
-    except (OSError, KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot read X_mean and X_std from {path} ({reason}); {again}") from error
-    return check_statistics(X_mean, X_std, origin=f"{path}:")
+        stored = read_npz(path, ("X_mean", "X_std"))
+    except DAMAGE as error:
+        raise UserError(f"cannot read X_mean and X_std from {path} ({error}); {again}") from error
+    return check_statistics(stored["X_mean"], stored["X_std"], origin=f"{path}:")
 
 
 def check_statistics(X_mean: Any, X_std: Any, origin: str = "the given") -> tuple[float, float]:

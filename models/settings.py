@@ -23,6 +23,7 @@ from cle_port.mrg import M2
 from cle_port.train import ON_NAN
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
+LONGEST_FILE = 2**20  # characters
 COMMENT = re.compile(r"(^|\s)#.*")  # a path may have a # inside
 MAX_SEED = 2**32 - 1  # of NumPy's RandomState
 MAX_SIZE = 10**6  # of a layer or a batch: a mistake rather than a model
@@ -60,7 +61,12 @@ class Settings:
         metavar="DIR",
         may_change=True,
     )
-    sample_path: str | None = _setting(None, "folder for samples", metavar="DIR", may_change=True)
+    sample_path: str | None = _setting(
+        None,
+        "accepted for the original's files; models/sample.py has --out",
+        metavar="DIR",
+        may_change=True,
+    )
     monitoring_freq: int = _setting(
         2000, "updates between two monitoring steps", least=1, most=MAX_COUNT, may_change=True
     )
@@ -176,6 +182,8 @@ def _check(key: str, value: Any, limits: Mapping[str, Any]) -> None:
         raise UserError(f"{key} is {value!r}; choose one of: {options}")
     if value == "":
         raise UserError(f"{key} is empty; give a path or leave it out")
+    if isinstance(value, str) and not value.isprintable():
+        raise UserError(f"{key} is {value!r}; give one without control characters")
     if "least" in limits and value < limits["least"]:
         raise UserError(f"{key} is {value}; it must be at least {limits['least']}")
     if "most" in limits and value > limits["most"]:
@@ -312,11 +320,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
         a value of the wrong type; the message names file, line and fix.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(LONGEST_FILE + 1)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read the settings file {path} ({error}); check --config"
         ) from error
+    if len(text) > LONGEST_FILE:
+        raise UserError(
+            f"the settings file {path} is longer than {LONGEST_FILE} characters; check --config"
+        )
     values: dict[str, Any] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         words = COMMENT.sub("", line).split(maxsplit=1)

@@ -121,8 +121,9 @@ class TrainLog:
             file.write("".join(self.lines[self._n_written :]).encode())
             file.flush()
             os.fsync(file.fileno())
-            self._size = file.tell()
-        self._n_written = len(self.lines)
+            size = file.tell()
+        # Only now: closing may fail, too, and then all lines are written again.
+        self._size, self._n_written = size, len(self.lines)
 
     def position(self) -> dict[str, Any]:
         """Where a run that is resumed from now goes on, as JSON can hold it."""

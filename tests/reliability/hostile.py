@@ -406,6 +406,40 @@ def bytes_that_are_not_there(path, folder):
 META = np.array('{"format_version": 1}')
 
 
+def _bomb(path, *names):
+    """Archive of a megabyte whose arrays have an eighth of a gigabyte each."""
+    zeros = _npy((2**24,), "<f8"), bytes(2**20)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name in names:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                member.write(zeros[0])
+                for _ in range(128):
+                    member.write(zeros[1])
+
+
+@hostile("checkpoint")
+def zip_bomb(path, folder):
+    _bomb(path, "W", "meta")
+
+
+@hostile("statistics")
+def bomb_of_statistics(path, folder):
+    _bomb(path, "X_mean", "X_std")
+
+
+@hostile("statistics")
+def unknown_compression(path, folder):
+    content = bytearray(npz(X_mean=0.5, X_std=1.0))
+    for start in (content.find(b"PK\x01\x02") + 10, content.find(b"PK\x03\x04") + 8):
+        content[start : start + 2] = b"\x63\x00"
+    path.write_bytes(content)
+
+
+@hostile("checkpoint")
+def version_of_infinity(path, folder):
+    path.write_bytes(npz(meta=np.array('{"format_version": 1e999}')))
+
+
 @hostile("checkpoint", "statistics")
 def member_shorter_than_its_shape(path, folder):
     with zipfile.ZipFile(path, "w") as archive:
@@ -494,3 +528,18 @@ def longer_than_allowed(path, folder):
 def a_thousand_channels_and_no_samples(path, folder):
     header = b"WAVEfmt \x10\0\0\0\x01\0\0\x04\x80\x3e\0\0\0\0\0\0\0\x08\x10\0data\xff\xff\xff\x7f"
     path.write_bytes(b"RIFF\xff\xff\xff\x7f" + header)
+
+
+@hostile("config")
+def settings_without_end(path, folder):
+    path.symlink_to("/dev/zero")
+
+
+@hostile("config")
+def path_with_a_line_end_and_an_escape(path, folder):
+    path.write_text("save_path a\0b\x1b[2J\n")
+
+
+@hostile("config")
+def key_of_a_million_letters(path, folder):
+    path.write_text("x" * 10**6 + " 1")
