@@ -67,7 +67,6 @@ def main() -> int:
 
 def measure(axis: str, size: int, backend: str, updates: int) -> Figures:
     """Update a few times at one size."""
-    print(f"{axis} {size}", file=sys.stderr, flush=True)
     changed: dict[str, Any] = {} if axis == "frames" else {axis: size}
     if axis == "batch_size":
         changed["m_batch_size"] = size
@@ -84,7 +83,9 @@ def measure(axis: str, size: int, backend: str, updates: int) -> Figures:
             cold = process.ask(updates=[0])
             warm = process.ask(updates=[0] * (updates + 1))
     update = statistics.median(warm["seconds"][1:])
-    return Figures(size, update, cold["build"] + cold["seconds"][0] - update, warm["peak"])
+    figures = Figures(size, update, cold["build"] + cold["seconds"][0] - update, warm["peak"])
+    print(f"{axis}: {figures}", file=sys.stderr, flush=True)
+    return figures
 
 
 def report(axis: str, figures: Sequence[Figures]) -> str:

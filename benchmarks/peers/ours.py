@@ -72,6 +72,11 @@ class Rows:
         shape = (n_step, batch_size, x_dim)
         return pt.tensor("x", dtype=pytensor.config.floatX, shape=shape)
 
+    def slices(self, start: int, end: int) -> tuple[NDArray]:
+        """Zeros of shape (T, rows, x_dim)."""
+        n_step, x_dim = self.frames_shape
+        return (np.zeros((n_step, end - start, x_dim), pytensor.config.floatX),)
+
 
 class Lines:
     """Stands where `IAMOnDB` does while the main loop is built; holds no lines."""
@@ -92,3 +97,8 @@ class Lines:
             pt.tensor("x", dtype=dtype, shape=(None, batch_size, 3)),
             pt.tensor("mask", dtype=dtype, shape=(None, batch_size)),
         ]
+
+    def slices(self, start: int, end: int) -> tuple[NDArray, NDArray]:
+        """One point for each line, and its mask."""
+        dtype = pytensor.config.floatX
+        return np.zeros((1, end - start, 3), dtype), np.ones((1, end - start), dtype)
