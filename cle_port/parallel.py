@@ -21,6 +21,7 @@ No counterpart in the original, which knows one device.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import islice
@@ -35,6 +36,7 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
 from pytensor.link.jax.linker import JAXLinker
 from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.errors import UserError
@@ -211,6 +213,87 @@ def _joined(group: Sequence[tuple[NDArray, ...]]) -> list[NDArray]:
         )
         for arrays in zip(*group)
     ]
+
+
+def join_processes(
+    coordinator: str, processes: int | None = None, process: int | None = None
+) -> None:
+    """Make this process one of several that train together, before JAX is used.
+
+    Parameters
+    ----------
+    coordinator : str
+        ``host:port`` of process 0, where the others find it; ``auto`` leaves
+        everything to what JAX finds in the environment (Slurm, Open MPI,
+        Kubernetes, Cloud TPU).
+    processes : int, optional
+        Number of processes.
+    process : int, optional
+        Number of this one, from 0.
+
+    Raises
+    ------
+    UserError
+        If something is missing or the others cannot be found.
+    """
+    import jax
+
+    if coordinator != "auto":
+        if ":" not in coordinator:
+            raise UserError(f"--coordinator is {coordinator!r}; give HOST:PORT, or auto")
+        if processes is None or process is None:
+            raise UserError(f"--coordinator {coordinator} needs --processes and --process, too")
+        if process >= processes:
+            raise UserError(f"--process is {process}; give 0 to {processes - 1}, each to one")
+    try:
+        jax.distributed.initialize(
+            None if coordinator == "auto" else coordinator,
+            num_processes=processes,
+            process_id=process,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"cannot join the other processes by --coordinator {coordinator} ({reason}); "
+            "see docs/devices.md"
+        ) from error
+
+
+def is_among_others() -> bool:
+    """Whether this process has called `join_processes`."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
+
+
+def is_first_process() -> bool:
+    """Whether this process writes log and checkpoints: the only one, or number 0."""
+    if not is_among_others():
+        return True
+    import jax
+
+    return jax.process_index() == 0
+
+
+def greatest(number: int) -> int:
+    """Return the greatest of the numbers that the processes give; all must call this."""
+    if not is_among_others():
+        return number
+    from jax.experimental.multihost_utils import process_allgather
+
+    return int(np.max(process_allgather(np.int32(number))))
+
+
+def value_of(variable: TensorSharedVariable) -> NDArray:
+    """Copy the value of a shared variable, with the parts that other processes hold.
+
+    All processes must call this, in the same order.
+    """
+    value: Any = variable.get_value(borrow=True)
+    if not getattr(value, "is_fully_addressable", True) and not value.is_fully_replicated:
+        from jax.experimental.multihost_utils import process_allgather
+
+        value = process_allgather(value, tiled=True)
+    return np.array(value)
 
 
 def check_devices(devices: int, backend: str, **batch_sizes: int) -> None:

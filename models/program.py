@@ -31,7 +31,14 @@ from cle_port.layers import StemCell
 from cle_port.layers.recurrent import LSTM
 from cle_port.models import Model
 from cle_port.mrg import MRG_RandomStreams
-from cle_port.parallel import check_devices, from_each_device, part_of_batch, whole_batch
+from cle_port.parallel import (
+    check_devices,
+    from_each_device,
+    is_first_process,
+    join_processes,
+    part_of_batch,
+    whole_batch,
+)
 from cle_port.progress import elapsed_time
 from cle_port.rng import Batches, MRGNoise, Noise, NormalNoise, WithNoise
 from cle_port.train import Training, TrainLog, check_resumable
@@ -125,6 +132,7 @@ def run(
     try:
         with terminable():
             args = resolve(name, widths, doc or "", sys.argv[1:] if argv is None else argv)
+            args = join(args)
             set_up(args)
             with one_at_a_time(args, name):
                 mainloop = make_mainloop(name, make_net, args)
@@ -231,6 +239,9 @@ def one_at_a_time(args: Settings, name: str) -> IteratorType[None]:
     UserError
         If another process has the lock, or the folder cannot be written to.
     """
+    if not is_first_process():
+        yield  # the first process has the lock, and writes
+        return
     path = files_of(args, name).lock
     make_folder(path.parent)
     lock = FileLock(path, timeout=0)
@@ -251,6 +262,23 @@ def one_at_a_time(args: Settings, name: str) -> IteratorType[None]:
         with suppress(OSError):  # while it is still locked; Windows keeps open files
             path.unlink()
         lock.release()
+
+
+def join(args: Settings) -> Settings:
+    """Find the other processes, if the settings name any; all but the first one are quiet.
+
+    Raises
+    ------
+    UserError
+        If they cannot be found, or the backend is not JAX.
+    """
+    if args.coordinator is None:
+        return args
+    backend = choose(args.backend).backend
+    if backend != "jax":
+        raise UserError(f"--coordinator needs --backend jax, not {backend}")
+    join_processes(args.coordinator, args.processes, args.process)
+    return args if is_first_process() else replace(args, quiet=True)
 
 
 def set_up(args: Settings) -> None:
@@ -678,6 +706,8 @@ def start_log(save_path: Path, name: str, args: Settings) -> TrainLog:
     UserError
         If the folder cannot be written to, or has a checkpoint of another run.
     """
+    if not is_first_process():
+        return TrainLog()
     files = files_of(replace(args, save_path=str(save_path)), name)
     try:
         _check_free(files, args)

@@ -129,6 +129,28 @@ class Settings:
         most=MAX_SIZE,
         may_change=True,
     )
+    coordinator: str | None = _setting(
+        None,
+        "train with other processes: address of process 0, or auto (docs/devices.md)",
+        metavar="HOST:PORT",
+        of_call=True,
+    )
+    processes: int | None = _setting(
+        None,
+        "number of processes, with --coordinator",
+        metavar="N",
+        least=1,
+        most=MAX_SIZE,
+        of_call=True,
+    )
+    process: int | None = _setting(
+        None,
+        "number of this process, from 0, with --coordinator",
+        metavar="I",
+        least=0,
+        most=MAX_SIZE,
+        of_call=True,
+    )
     floatX: str = _setting("float32", "precision", choices=("float32", "float64"))
     quiet: bool = _setting(False, "print nothing but errors", of_call=True)
     keep: int = _setting(

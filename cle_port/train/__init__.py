@@ -31,7 +31,13 @@ from cle_port import checkpoint
 from cle_port.backend import PerLength, choose, compile_function
 from cle_port.errors import UserError
 from cle_port.models import Model
-from cle_port.parallel import mean_over_devices
+from cle_port.parallel import (
+    greatest,
+    is_among_others,
+    is_first_process,
+    mean_over_devices,
+    value_of,
+)
 from cle_port.progress import elapsed_time, progress_bar
 from cle_port.rng import Batches, Noise
 from cle_port.train.ext import EarlyStopping, EpochCount, Extension, Monitoring, Picklize
@@ -164,6 +170,7 @@ class Training:
         self.resumed = False
         self._position: dict[str, Any] | None = None
         self.interrupted: signal.Signals | None = None
+        self._signalled = 0
         self.optimizer.lr_scalers = {node.name: node.lr_scaler for node in model.nodes}
 
         t0 = time.perf_counter()
@@ -228,6 +235,7 @@ class Training:
         for n_left in reversed(range(len(self.data) - log.batch_in_epoch)):
             self._monitor()
             self._save()
+            self._notice_signal()
             if self.interrupted:  # it came during the first monitoring pass
                 return self._finish()
             # Only now: a checkpoint has the position of the noise before this batch's.
@@ -243,7 +251,14 @@ class Training:
         self.run_extension("ext_term")
         return self._finish() if self.end_training() or self._asked_to_stop() else True
 
+    def _notice_signal(self) -> None:
+        """Stop for a signal that came to this process or to any other."""
+        number = greatest(self._signalled)
+        if number:
+            self.interrupted = signal.Signals(number)
+
     def _asked_to_stop(self) -> bool:
+        self._notice_signal()
         return self.interrupted is not None or self._has_all_updates()
 
     def _has_all_updates(self) -> bool:
@@ -371,10 +386,10 @@ class Training:
             If a parameter is not finite and ``on_nan`` is not 'original': no
             checkpoint is replaced by one that is of no use.
         """
-        state = self.state()
+        state = self.state()  # which all processes put together
         if self.on_nan != "original":
             self._check_finite(state[0])
-        return self.saving.write(Path(path), state, kind)
+        return is_first_process() and self.saving.write(Path(path), state, kind)
 
     def _check_finite(self, arrays: Mapping[str, NDArray]) -> None:
         for name in self._kept():
@@ -393,7 +408,7 @@ class Training:
 
     def state(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Everything a checkpoint holds: arrays by name, and what JSON can hold."""
-        arrays = {name: np.asarray(variable.get_value()) for name, variable in self._kept().items()}
+        arrays = {name: value_of(variable) for name, variable in self._kept().items()}
         meta = {
             "program": self.name,
             "settings": self.settings,
@@ -492,11 +507,13 @@ class Training:
 
         def stop(number: int, frame: Any) -> None:
             nonlocal first
-            if self.interrupted and time.monotonic() - first > SAME_SIGNAL_SECONDS:
+            if self._signalled and time.monotonic() - first > SAME_SIGNAL_SECONDS:
                 raise KeyboardInterrupt(number)
-            if not self.interrupted:
+            if not self._signalled:
                 first = time.monotonic()
-                self.interrupted = signal.Signals(number)
+                self._signalled = number
+                if not is_among_others():  # who are asked between updates
+                    self._notice_signal()
 
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
