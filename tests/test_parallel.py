@@ -117,8 +117,9 @@ def communication(loop, batch) -> list[str]:
         length, fn = next(iter(fn.functions.items()))
         batch = [np.zeros((length, *array.shape[1:])) for array in batch]
     given = iter(batch)
-    arguments = [s[0] if s[0] is not None else next(given) for s in fn.vm.thunks[0].inputs]
-    text = fn.vm.jit_fn.lower(*arguments).compile().as_text()
+    thunk = getattr(fn.vm, "thunks", [fn.vm])[0]  # PyTensor runs a lone thunk without a machine
+    arguments = [s[0] if s[0] is not None else next(given) for s in thunk.inputs]
+    text = thunk.jit_fn.lower(*arguments).compile().as_text()
     return re.findall(r"(all-[a-z]+|reduce-scatter|collective-[a-z]+)(?:-start)?\(", text)
 
 
