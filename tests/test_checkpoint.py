@@ -1,9 +1,12 @@
 """Checkpoints: what is written is read back, whole or not at all."""
 
+import copy
+import io
 import json
 import os
 import pickle
 import stat
+import zipfile
 
 import numpy as np
 import pytest
@@ -167,3 +170,110 @@ def test_newer_format(tmp_path):
     np.savez(tmp_path / "m.npz", meta=np.array('{"format_version": 3}'))
     with pytest.raises(UserError, match=r"has checkpoint format 3, .* up to 2; use the newer"):
         checkpoint.load(tmp_path / "m.npz")
+
+
+def entry(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    """An ``.npy`` file with any header."""
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY" + version + len(text).to_bytes(2, "little") + text + data
+
+
+def describe(descr: str, shape: str) -> str:
+    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
+
+
+HOSTILE = {
+    "huge": entry(describe("'<f8'", "(1000000000000,)")),
+    "overflow": entry(describe("'<f8'", "(4294967296, 4294967296)")),
+    "negative": entry(describe("'<f8'", "(-1,)"), bytes(8)),
+    "short": entry(describe("'<f8'", "(2,)"), bytes(8)),
+    "long": entry(describe("'<f8'", "(2,)"), bytes(24)),
+    "object": entry(describe("'|O'", "(1,)"), pickle.dumps([1])),
+    "version": entry(describe("'<f8'", "(1,)"), bytes(8), b"\x03\x00"),
+    "code": entry("__import__('os').system('exit')"),
+    "nested": entry("(" * 5000),
+    "text": b"lr 0.01",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("name", ["W", "meta"])
+def test_arrays_that_are_not_what_they_say(kind, name, tmp_path):
+    entries = {"meta.npy": npy(np.array('{"format_version": 2}'))} | {f"{name}.npy": HOSTILE[kind]}
+    write_zip(tmp_path / "m.npz", entries)
+    with pytest.raises(UserError, match="is not a whole checkpoint") as error:
+        checkpoint.load(tmp_path / "m.npz")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def npy(array) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def write_zip(path, entries, compression=zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+
+
+GOOD = {"meta.npy": npy(np.array('{"format_version": 2}')), "W.npy": npy(np.zeros(3))}
+
+
+def test_bombs(tmp_path):
+    """Nothing is compressed, and no two entries share their bytes."""
+    path = tmp_path / "m.npz"
+    write_zip(path, GOOD)
+    assert list(checkpoint.load(path)[0]) == ["W"]
+    write_zip(path, GOOD | {"B.npy": npy(np.zeros(10**7))}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="entries are compressed"):
+        checkpoint.load(path)
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in GOOD.items():
+            file.writestr(name, content)
+        file.writestr("A.npy", npy(np.zeros(1000)))
+        for i in range(9):
+            again = copy.copy(file.getinfo("A.npy"))
+            again.filename = f"A{i}.npy"
+            file.filelist.append(again)
+    with pytest.raises(UserError, match="larger than the file"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("name", ["W", "W.txt", "../W.txt"])
+def test_entries_that_are_no_arrays(name, tmp_path):
+    write_zip(tmp_path / "m.npz", GOOD | {name: b""})
+    with pytest.raises(UserError, match="entries that are no arrays"):
+        checkpoint.load(tmp_path / "m.npz")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_entries_of_one_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as file:
+        for name in ("meta.npy", "W.npy", "W.npy"):
+            file.writestr(name, GOOD[name])
+    with pytest.raises(UserError, match="two entries have one name"):
+        checkpoint.load(tmp_path / "m.npz")
+
+
+def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
+    like = {name: array for name, array in ARRAYS.items() if not name.startswith("log/")}
+    assert_same(checkpoint.load(tmp_path / "m.npz", like)[0])
+    read = checkpoint._read_array
+
+    def only_meta(file, name):
+        assert name == "meta"
+        return read(file, name)
+
+    monkeypatch.setattr(checkpoint, "_read_array", only_meta)
+    for name, other in (("W_x_t__x_1", np.zeros((3, 2))), ("new", np.zeros(1))):
+        with pytest.raises(UserError, match=f"of another model: 1 arrays differ, {name} is"):
+            checkpoint.load(tmp_path / "m.npz", like | {name: other})
+
+
+def test_meta_alone(tmp_path):
+    checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
+    assert checkpoint.load_meta(tmp_path / "m.npz") == checkpoint.load(tmp_path / "m.npz")[1]

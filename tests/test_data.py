@@ -143,3 +143,34 @@ def test_workers_fill_the_queue():
     data = InWorkers(3)
     data._start_workers(2)
     assert sorted(data.queue.get(timeout=60) for _ in range(2)) == [0, 1]
+
+
+@pytest.mark.parametrize("n_batch", [0, 1, 4])
+@pytest.mark.parametrize("n_pass", [0, 2])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_an_iterator_goes_on_where_another_was(shuffle, n_pass, n_batch):
+    """In the order of that one; the pass after it is whole."""
+
+    def make():
+        data = Numbers(10)
+        return Iterator(data, 2, shuffle=shuffle, rng=np.random.default_rng(1))
+
+    first, second = make(), make()
+    batches = [batch[0].tolist() for _ in range(n_pass + 2) for batch in first]
+    second.go_to(n_pass, n_batch)
+    rest = [batch[0].tolist() for _ in range(2) for batch in second]
+    assert rest == batches[5 * n_pass + n_batch :]
+    assert len(second) == 5
+
+
+def test_an_iterator_over_made_up_data_goes_on():
+    class Counter:
+        name, n = "train", 0
+
+        def slices(self):
+            self.n += 1
+            return (self.n,)
+
+    iterator = Iterator(Counter(), 1, infinite_data=True, pseudo_n=3)
+    iterator.go_to(1, 2)
+    assert [batch for _ in range(2) for batch in iterator] == [(6,), (7,), (8,), (9,)]

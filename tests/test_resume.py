@@ -464,6 +464,18 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_graphs_are_compiled(number, status, tmp_path, monkeypatch, capsys):
+    """The lock and the handlers are those of before."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(program, "make_mainloop", lambda *args: os.kill(os.getpid(), number))
+    argv = ["--save_path", str(tmp_path), "--quiet"]
+    assert program.run("vrnn_gmm", NETS[vrnn_gmm], vrnn_gmm.WIDTHS, "", argv) == status
+    assert capsys.readouterr().err == "interrupted; checkpoints written so far are whole\n"
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert os.listdir(tmp_path) == []
+
+
 # --- the programs ---------------------------------------------------------------------------
 
 

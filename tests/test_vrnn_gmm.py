@@ -197,7 +197,7 @@ def test_same_settings_give_the_same_run(demo, again):
     assert (again.out, again.err) == ("", "")
     first, second = (checkpoint.load(run.file("npz"))[0] for run in (demo, again))
     assert list(first) == list(second)
-    timed = {"log/time", "log/monitoring_time"}
+    timed = {"log/time", "log/monitoring_time", "log_lines"}
     for name in set(first) - timed:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
     for ours, theirs in zip(demo.log, again.log, strict=True):
