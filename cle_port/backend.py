@@ -26,11 +26,13 @@ from pytensor.graph.features import ReplaceValidate
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import GraphRewriter
+from pytensor.link.jax.linker import JAXLinker
 from pytensor.scan.op import Scan
 from pytensor.tensor.elemwise import CAReduce
 
 from cle_port.cache import cache_dir
 from cle_port.errors import UserError
+from cle_port.loops import TakeOutOfScans
 from cle_port.parallel import sharded
 from cle_port.utils import tolist
 
@@ -220,8 +222,32 @@ def padded_length(length: int) -> int:
 
 
 def _mode(name: str) -> Mode:
-    """PyTensor's own mode, with `MergeInsideScans` before every other rewrite."""
-    return get_mode(PYTENSOR_MODES[name]).register((MergeInsideScans(), -1))
+    """PyTensor's own mode with our rewritings, see docs/performance.md."""
+    mode = get_mode(PYTENSOR_MODES[name]).register((MergeInsideScans(), -1))
+    if name != "jax":
+        return mode
+    # What `scan_push_out_seq` takes out, TakeOutOfScans takes out too, but it
+    # has to see the gradient's step whole to find the forward step in it.
+    mode = mode.excluding("scan_push_out_seq").register((TakeOutOfScans(), 1.7))
+    return Mode(InPlaceJAXLinker(), mode.provided_optimizer)
+
+
+class InPlaceJAXLinker(JAXLinker):
+    """JAX, told to write new values of shared variables over the old ones.
+
+    Without it every update allocates parameters and moments anew.
+    """
+
+    def jit_compile(self, fn: Callable) -> Callable:
+        """Compile ``fn``, whose arguments are the graph's inputs in their order."""
+        import jax
+
+        updated = set((self.fgraph.update_mapping or {}).values())
+        return jax.jit(
+            fn,
+            static_argnums=self.scalar_shape_inputs,
+            donate_argnums=sorted(updated - set(self.scalar_shape_inputs)),
+        )
 
 
 @cache

@@ -1,0 +1,413 @@
+"""Rewritings that take out of a scan what need not be inside.
+
+Both the original and this port write a model as one step that `scan` repeats,
+and leave it to the compiler to find out what really has to wait for the step
+before.  Theano and PyTensor find some of it.  The rewritings here find the
+rest, in the training graph, where a scan goes forward and another, made by
+`grad`, goes back:
+
+1. `share_preactivations`: the scan that goes back repeats the forward step to
+   have its values.  It gets the results of the matrix products instead.
+2. `take_out`: what depends on no earlier step is computed for all steps at
+   once before the scan; what no later step depends on, after it; sums over
+   steps are taken outside.  Many small matrix products become few large ones.
+
+No number changes but for the order in which rounding happens.  Both need to
+know the number of steps when the graph is compiled; otherwise they leave the
+scan alone.
+
+No counterpart in the original.  docs/performance.md has what they gain.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pytensor.graph.basic import Apply, Constant, Variable
+from pytensor.graph.features import ReplaceValidate
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.rewriting.basic import GraphRewriter
+from pytensor.graph.rewriting.utils import rewrite_graph
+from pytensor.graph.traversal import ancestors, io_toposort
+from pytensor.scalar.basic import Add
+from pytensor.scan.op import Scan
+from pytensor.scan.utils import ScanArgs
+from pytensor.tensor.basic import Join, Split
+from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.math import Dot
+from pytensor.tensor.special import Softmax
+from pytensor.tensor.subtensor import Subtensor, get_idx_list
+
+# Operations that PyTensor can carry out for all steps at once without a loop.
+OVER_TIME = (CAReduce, DimShuffle, Dot, Elemwise, Join, Softmax, Split, Subtensor)
+
+
+class TakeOutOfScans(GraphRewriter):
+    """Apply this module's rewritings to every scan of a graph.
+
+    To be run after PyTensor's own simplifications of the graph around the
+    scans, which settle numbers of steps and shapes.
+    """
+
+    def add_requirements(self, fgraph: FunctionGraph) -> None:
+        """Attach what `apply` needs to replace nodes."""
+        fgraph.attach_feature(ReplaceValidate())
+
+    def apply(self, fgraph: FunctionGraph) -> None:
+        """Rewrite every scan of ``fgraph`` in place."""
+        n_scan = len(scans_of(fgraph))
+        for later in range(n_scan):
+            for earlier in range(later):
+                share_preactivations(fgraph, scans_of(fgraph)[earlier], scans_of(fgraph)[later])
+        for i in range(n_scan):
+            take_out(fgraph, scans_of(fgraph)[i])
+
+
+def scans_of(fgraph: FunctionGraph) -> list[Apply]:
+    """Scans of a graph in the order in which they run."""
+    return [node for node in fgraph.toposort() if isinstance(node.op, Scan)]
+
+
+# ---------------------------------------------------------------------------
+# 1. What the way back needs of the way forward
+
+
+def share_preactivations(fgraph: FunctionGraph, forward: Apply, backward: Apply) -> None:
+    """Let a scan use the sums of matrix products that an earlier one has computed.
+
+    The scan that `grad` makes holds a copy of the forward step, fed with the
+    sequences, states and parameters of the forward scan.  Each sum of products
+    in that copy becomes an output of the forward scan and a sequence of this
+    one.  What is made of them entry by entry costs little; `take_out` takes it
+    out.
+    """
+    steps = number_of_steps(forward)
+    if steps is None or number_of_steps(backward) != steps:
+        return
+    fwd, bwd = open_scan(forward), open_scan(backward)
+    shared = preactivations_in_common(fwd, bwd, twins_of_inputs(fgraph, fwd, bwd, steps))
+    if not shared:
+        return
+    new = [v for v in dict.fromkeys(shared.values()) if v not in fwd.inner_out_nit_sot]
+    end = len(forward.outputs) - len(fwd.outer_out_shared)  # new outputs come before these
+    fwd.inner_out_nit_sot += new
+    fwd.outer_in_nit_sot += [fwd.n_steps] * len(new)
+    outputs = close_scan(forward, fwd)
+    traces = dict(zip(fwd.inner_out_nit_sot, outputs[end - len(fwd.outer_out_nit_sot) :]))
+
+    sequences = {v: v.type() for v in shared}
+    bwd.inner_in_seqs += sequences.values()
+    bwd.outer_in_seqs += [traces[twin][::-1] for twin in shared.values()]
+    replace_outputs(fgraph, backward, close_scan(backward, bwd, sequences))
+    replace_outputs(fgraph, forward, outputs[:end] + outputs[end + len(new) :])
+
+
+def preactivations_in_common(
+    fwd: ScanArgs, bwd: ScanArgs, twins: dict[Variable, Variable]
+) -> dict[Variable, Variable]:
+    """Sums of matrix products in the step of ``bwd`` that are in that of ``fwd`` too.
+
+    Parameters
+    ----------
+    fwd, bwd : ScanArgs
+    twins : dict of variable of ``bwd`` to variable of ``fwd``
+        Inputs that are the same; the variables made of them are added.
+    """
+    nodes = {(node.op, identities(node.inputs)): node for node in inner_nodes(fwd)}
+    order = inner_nodes(bwd)
+    for node in order:
+        twin = nodes.get((node.op, identities(twins.get(v, v) for v in node.inputs)))
+        if twin is not None:
+            twins.update(zip(node.outputs, twin.outputs))
+    users = users_of(order)
+    shared = {}
+    for node in order:
+        v = node.outputs[0]
+        if isinstance(node.op, Dot) and v in twins:
+            while len(users[v]) == 1 and is_add(users[v][0]) and users[v][0].outputs[0] in twins:
+                v = users[v][0].outputs[0]
+            shared[v] = twins[v]
+    return shared
+
+
+def twins_of_inputs(
+    fgraph: FunctionGraph, fwd: ScanArgs, bwd: ScanArgs, steps: int
+) -> dict[Variable, Variable]:
+    """Inputs of the step of ``bwd`` and what they are in ``fwd``, whose steps it takes backwards."""
+    every = tuple(range(steps))
+    sources = {
+        time_steps(fgraph, outer): inner
+        for inner, outer in zip(fwd.inner_in_seqs, fwd.outer_in_seqs)
+    }
+    for k, trace in enumerate(fwd.outer_out_sit_sot):  # of steps + 1 states
+        sources[trace, every] = fwd.inner_in_sit_sot[k]
+        sources[trace, tuple(range(1, steps + 1))] = fwd.inner_out_sit_sot[k]
+    for k, trace in enumerate(fwd.outer_out_nit_sot):
+        sources[trace, every] = fwd.inner_out_nit_sot[k]
+    twins = {}
+    for inner, outer in zip(bwd.inner_in_seqs, bwd.outer_in_seqs):
+        base, which = time_steps(fgraph, outer)
+        if (base, which[::-1]) in sources:
+            twins[inner] = sources[base, which[::-1]]
+    parameters = dict(zip(fwd.outer_in_non_seqs, fwd.inner_in_non_seqs))
+    for inner, outer in zip(bwd.inner_in_non_seqs, bwd.outer_in_non_seqs):
+        if outer in parameters:
+            twins[inner] = parameters[outer]
+    return twins
+
+
+def time_steps(fgraph: FunctionGraph, sequence: Variable) -> tuple[Variable, tuple[int, ...]]:
+    """Variable that a sequence is cut out of, and which of its entries; none if not known."""
+    cuts: list[slice] = []
+    base = sequence
+    while base.owner is not None and isinstance(base.owner.op, Subtensor):
+        cut = constant_slice(base.owner)
+        if cut is None:
+            return sequence, ()
+        cuts.append(cut)
+        base = base.owner.inputs[0]
+    which = range(first_length(fgraph, base) or 0)
+    for cut in reversed(cuts):
+        which = which[cut]
+    return base, tuple(which)
+
+
+def constant_slice(node: Apply) -> slice | None:
+    """Slice of the first axis that a `Subtensor` takes, if it takes one and it is known."""
+    first, *others = get_idx_list(node.inputs, node.op.idx_list)
+    if others or not isinstance(first, slice):
+        return None
+    bounds = [first.start, first.stop, first.step]
+    known = [v.data.item() if isinstance(v, Constant) else v for v in bounds]
+    return None if any(isinstance(v, Variable) for v in known) else slice(*known)
+
+
+# ---------------------------------------------------------------------------
+# 2. What need not be inside
+
+
+def take_out(fgraph: FunctionGraph, node: Apply) -> None:
+    """Compute before and after a scan what no step has to wait for.
+
+    What a step computes is of three kinds: *before* depends on sequences and
+    parameters alone; *after* is needed by no later step; *inside* is the rest,
+    and what cannot be carried out for all steps at once.
+    """
+    steps = number_of_steps(node)
+    if steps is None or node.op.info.as_while:
+        return
+    args = open_scan(node, simplify=True)
+    sums = sums_over_steps(args)
+    order = [n for n in inner_nodes(args) if n.outputs[0] not in sums]
+    sequences = set(args.inner_in_seqs)
+    states = set(args.inner_inputs) - sequences - set(args.inner_in_non_seqs)
+    varies = made_of(order, sequences | states)
+    before = computed_before(order, varies, sequences)
+    fed_back = set(ancestors(v for v in recurrent_outputs(args) if v not in sums))
+    after = computed_after(order, varies - before, fed_back)
+    if not (before or after or sums):
+        return
+    outside = sequences | before | after
+    nit_sot, shared = list(args.inner_out_nit_sot), list(args.inner_out_shared)
+
+    # Values at all steps, by the variable of one step.
+    values = dict(zip(args.inner_in_non_seqs, args.outer_in_non_seqs))
+    for v, sequence in zip(args.inner_in_seqs, args.outer_in_seqs):
+        values[v] = sequence if first_length(fgraph, sequence) == steps else sequence[:steps]
+    values |= over_time(before, values)
+
+    # What is computed before comes in as sequences.
+    inside = [n for n in order if n.outputs[0] not in outside]
+    read = {v for n in inside for v in n.inputs} | set(recurrent_outputs(args))
+    results = {v: v.type() for v in in_order(order, before & read)}
+    args.inner_in_seqs += results.values()
+    args.outer_in_seqs += [values[v] for v in results]
+
+    # What is read after goes out as sequences, and sums do not.
+    read = {v for n in order if n.outputs[0] in after for v in n.inputs}
+    read |= {*nit_sot, *sums.values()}
+    args.inner_out_nit_sot = in_order(order, (read & varies) - outside, states)
+    args.outer_in_nit_sot = [args.n_steps] * len(args.inner_out_nit_sot)
+    kept = [k for k, v in enumerate(shared) if v not in sums]
+    args.inner_in_shared = [args.inner_in_shared[k] for k in kept]
+    args.inner_out_shared = [shared[k] for k in kept]
+    starts, args.outer_in_shared = args.outer_in_shared, [args.outer_in_shared[k] for k in kept]
+
+    outputs = close_scan(node, args, results)
+    n_traced = len(node.outputs) - len(nit_sot) - len(shared)
+    values |= zip([*args.inner_out_nit_sot, *args.inner_out_shared], outputs[n_traced:])
+    values |= over_time(after, values)
+    totals = [
+        start + values[sums[v]].sum(axis=0) if v in sums else values[v]
+        for v, start in zip(shared, starts)
+    ]
+    replace_outputs(fgraph, node, [*outputs[:n_traced], *(values[v] for v in nit_sot), *totals])
+
+
+def sums_over_steps(args: ScanArgs) -> dict[Variable, Variable]:
+    """States that only add something up, of which the last is kept; and what they add."""
+    users = users_of(inner_nodes(args))
+    sums = {}
+    for start, total in zip(args.inner_in_shared, args.inner_out_shared):
+        if users[start] == [total.owner] and is_add(total.owner):
+            addends = [v for v in total.owner.inputs if v is not start]
+            if len(addends) == 1 and addends[0].owner and isinstance(addends[0].owner.op, CAReduce):
+                sums[total] = addends[0]
+    return sums
+
+
+def computed_before(
+    order: Sequence[Apply], varies: set[Variable], sequences: set[Variable]
+) -> set[Variable]:
+    """Variables made of sequences, and of what does not vary, alone."""
+    before: set[Variable] = set()
+    for node in order:
+        if is_possible_over_time(node, varies) and all(
+            v in sequences or v in before for v in node.inputs if v in varies
+        ):
+            before.update(node.outputs)
+    return before
+
+
+def computed_after(
+    order: Sequence[Apply], varies: set[Variable], fed_back: set[Variable]
+) -> set[Variable]:
+    """Variables that no later step is made of, and no variable that stays inside."""
+    users = users_of(order)
+    after: set[Variable] = set()
+    for node in reversed(order):
+        if (
+            is_possible_over_time(node, varies)
+            and not any(v in fed_back for v in node.outputs)
+            and all(user.outputs[0] in after for v in node.outputs for user in users[v])
+        ):
+            after.update(node.outputs)
+    return after
+
+
+def is_possible_over_time(node: Apply, varies: set[Variable]) -> bool:
+    """Whether an operation varies from step to step and can be done for all steps at once.
+
+    Not so a product whose second matrix varies: it would become one product a
+    step.
+    """
+    return (
+        isinstance(node.op, OVER_TIME)
+        and all(v in varies for v in node.outputs)
+        and not (isinstance(node.op, Dot) and node.inputs[1] in varies)
+    )
+
+
+def over_time(
+    variables: Iterable[Variable], values: Mapping[Variable, Variable]
+) -> dict[Variable, Variable]:
+    """Variables of one step for all steps at once, from the ``values`` of others."""
+    variables = list(variables)
+    return dict(zip(variables, vectorize_graph(variables, values))) if variables else {}
+
+
+# ---------------------------------------------------------------------------
+# Scans and their parts
+
+
+def number_of_steps(node: Apply) -> int | None:
+    """Number of steps of a scan, if it is known."""
+    steps = node.inputs[0]
+    return int(steps.data) if isinstance(steps, Constant) else None
+
+
+def first_length(fgraph: FunctionGraph, v: Variable) -> int | None:
+    """Length of a variable's first axis, if it is known."""
+    if v.type.shape[0] is not None:
+        return v.type.shape[0]
+    length = fgraph.shape_feature.get_shape(v, 0)
+    return int(length.data) if isinstance(length, Constant) else None
+
+
+def open_scan(node: Apply, simplify: bool = False) -> ScanArgs:
+    """Parts of a scan, to be changed and given to `close_scan`."""
+    inner = node.op.fgraph
+    # PyTensor from 3.1 on freezes inner graphs; a frozen one cannot be edited.
+    inner = inner.unfreeze() if hasattr(inner, "unfreeze") else inner.clone()
+    if simplify:
+        inner = rewrite_graph(inner, include=("canonicalize",), clone=False)
+    return ScanArgs(node.inputs, node.outputs, inner.inputs, inner.outputs, node.op.info)
+
+
+def close_scan(
+    node: Apply, args: ScanArgs, replace: Mapping[Variable, Variable] | None = None
+) -> list[Variable]:
+    """Outputs of a scan like that of ``node``, with changed parts and without unused inputs."""
+    outputs = graph_replace(args.inner_outputs, replace or {}, strict=False)
+    if not outputs:
+        return []
+    used = set(ancestors(outputs))
+    for kind in ("seqs", "non_seqs"):
+        inner, outer = getattr(args, f"inner_in_{kind}"), getattr(args, f"outer_in_{kind}")
+        kept = [k for k, v in enumerate(inner) if v in used]
+        setattr(args, f"inner_in_{kind}", [inner[k] for k in kept])
+        setattr(args, f"outer_in_{kind}", [outer[k] for k in kept])
+    settings = {
+        name: getattr(node.op, name)
+        for name in inspect.signature(Scan.__init__).parameters
+        if name not in ("self", "inputs", "outputs", "info") and hasattr(node.op, name)
+    }
+    scan = Scan(args.inner_inputs, outputs, args.info, **settings)
+    return scan.make_node(*args.outer_inputs).outputs
+
+
+def replace_outputs(fgraph: FunctionGraph, node: Apply, new: Sequence[Variable]) -> None:
+    """Put ``new`` in the place of the outputs of ``node``."""
+    pairs = [(old, old.type.filter_variable(v)) for old, v in zip(node.outputs, new)]
+    fgraph.replace_all(pairs, import_missing=True, reason="cle_port.loops")
+
+
+def inner_nodes(args: ScanArgs) -> list[Apply]:
+    """Nodes of a step in the order in which they run."""
+    return list(io_toposort(args.inner_inputs, args.inner_outputs))
+
+
+def recurrent_outputs(args: ScanArgs) -> list[Variable]:
+    """Outputs of a step that a later step reads."""
+    mit_mot = [v for outputs in args.inner_out_mit_mot for v in outputs]
+    return [*mit_mot, *args.inner_out_mit_sot, *args.inner_out_sit_sot, *args.inner_out_shared]
+
+
+def users_of(order: Iterable[Apply]) -> dict[Variable, list[Apply]]:
+    """Nodes that read a variable, by variable."""
+    users: dict[Variable, list[Apply]] = defaultdict(list)
+    for node in order:
+        for v in dict.fromkeys(node.inputs):
+            users[v].append(node)
+    return users
+
+
+def made_of(order: Iterable[Apply], roots: Iterable[Variable]) -> set[Variable]:
+    """``roots`` and all variables that depend on them."""
+    made = set(roots)
+    for node in order:
+        if any(v in made for v in node.inputs):
+            made.update(node.outputs)
+    return made
+
+
+def in_order(
+    order: Iterable[Apply], chosen: set[Variable], first: Iterable[Variable] = ()
+) -> list[Variable]:
+    """Chosen variables in the order in which they come about: no set decides on a graph."""
+    every = [*first, *(v for node in order for v in node.outputs)]
+    return [v for v in every if v in chosen]
+
+
+def identities(variables: Iterable[Variable]) -> tuple[Any, ...]:
+    """What tells equal variables: constants by their value, others by themselves."""
+    return tuple(v.merge_signature() if isinstance(v, Constant) else v for v in variables)
+
+
+def is_add(node: Apply) -> bool:
+    """Whether a node adds entry by entry."""
+    return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Add)
