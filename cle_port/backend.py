@@ -242,7 +242,8 @@ class InPlaceJAXLinker(JAXLinker):
         """Compile ``fn``, whose arguments are the graph's inputs in their order."""
         import jax
 
-        updated = set((self.fgraph.update_mapping or {}).values())
+        fgraph: Any = self.fgraph
+        updated = set((fgraph.update_mapping or {}).values())
         return jax.jit(
             fn,
             static_argnums=self.scalar_shape_inputs,

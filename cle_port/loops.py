@@ -97,7 +97,9 @@ def share_preactivations(fgraph: FunctionGraph, forward: Apply, backward: Apply)
     fwd.inner_out_nit_sot += new
     fwd.outer_in_nit_sot += [fwd.n_steps] * len(new)
     outputs = close_scan(forward, fwd)
-    traces = dict(zip(fwd.inner_out_nit_sot, outputs[end - len(fwd.outer_out_nit_sot) :]))
+    traces: dict[Variable, Any] = dict(
+        zip(fwd.inner_out_nit_sot, outputs[end - len(fwd.outer_out_nit_sot) :])
+    )
 
     sequences = {v: v.type() for v in shared}
     bwd.inner_in_seqs += sequences.values()
@@ -137,7 +139,7 @@ def preactivations_in_common(
 def twins_of_inputs(
     fgraph: FunctionGraph, fwd: ScanArgs, bwd: ScanArgs, steps: int
 ) -> dict[Variable, Variable]:
-    """Inputs of the step of ``bwd`` and what they are in ``fwd``, whose steps it takes backwards."""
+    """Inputs of the step of ``bwd`` and what they are in ``fwd``, whose steps it takes back."""
     every = tuple(range(steps))
     sources = {
         time_steps(fgraph, outer): inner
@@ -202,7 +204,7 @@ def take_out(fgraph: FunctionGraph, node: Apply) -> None:
         return
     args = open_scan(node, simplify=True)
     sums = sums_over_steps(args)
-    order = [n for n in inner_nodes(args) if n.outputs[0] not in sums]
+    order = [n for n in inner_nodes(args) if n.outputs[0] not in sums and n not in sums.values()]
     sequences = set(args.inner_in_seqs)
     states = set(args.inner_inputs) - sequences - set(args.inner_in_non_seqs)
     varies = made_of(order, sequences | states)
@@ -215,8 +217,8 @@ def take_out(fgraph: FunctionGraph, node: Apply) -> None:
     nit_sot, shared = list(args.inner_out_nit_sot), list(args.inner_out_shared)
 
     # Values at all steps, by the variable of one step.
-    values = dict(zip(args.inner_in_non_seqs, args.outer_in_non_seqs))
-    for v, sequence in zip(args.inner_in_seqs, args.outer_in_seqs):
+    values: dict[Variable, Any] = dict(zip(args.inner_in_non_seqs, args.outer_in_non_seqs))
+    for v, sequence in zip(args.inner_in_seqs, list[Any](args.outer_in_seqs)):
         values[v] = sequence if first_length(fgraph, sequence) == steps else sequence[:steps]
     values |= over_time(before, values)
 
@@ -229,7 +231,7 @@ def take_out(fgraph: FunctionGraph, node: Apply) -> None:
 
     # What is read after goes out as sequences, and sums do not.
     read = {v for n in order if n.outputs[0] in after for v in n.inputs}
-    read |= {*nit_sot, *sums.values()}
+    read |= {*nit_sot, *(v for addend in sums.values() for v in addend.inputs)}
     args.inner_out_nit_sot = in_order(order, (read & varies) - outside, states)
     args.outer_in_nit_sot = [args.n_steps] * len(args.inner_out_nit_sot)
     kept = [k for k, v in enumerate(shared) if v not in sums]
@@ -242,22 +244,36 @@ def take_out(fgraph: FunctionGraph, node: Apply) -> None:
     values |= zip([*args.inner_out_nit_sot, *args.inner_out_shared], outputs[n_traced:])
     values |= over_time(after, values)
     totals = [
-        start + values[sums[v]].sum(axis=0) if v in sums else values[v]
+        start + total(sums[v], values) if v in sums else values[v]
         for v, start in zip(shared, starts)
     ]
     replace_outputs(fgraph, node, [*outputs[:n_traced], *(values[v] for v in nit_sot), *totals])
 
 
-def sums_over_steps(args: ScanArgs) -> dict[Variable, Variable]:
-    """States that only add something up, of which the last is kept; and what they add."""
+def sums_over_steps(args: ScanArgs) -> dict[Variable, Apply]:
+    """States that only add something up, of which the last is kept; and the node of what they add.
+
+    That is a sum (the gradient of a bias) or a product (that of a weight).
+    """
     users = users_of(inner_nodes(args))
     sums = {}
-    for start, total in zip(args.inner_in_shared, args.inner_out_shared):
-        if users[start] == [total.owner] and is_add(total.owner):
-            addends = [v for v in total.owner.inputs if v is not start]
-            if len(addends) == 1 and addends[0].owner and isinstance(addends[0].owner.op, CAReduce):
-                sums[total] = addends[0]
+    for start, end in zip(args.inner_in_shared, args.inner_out_shared):
+        if users[start] == [end.owner] and is_add(end.owner) and len(end.owner.inputs) == 2:
+            (addend,) = (v for v in end.owner.inputs if v is not start)
+            is_alone = users[addend] == [end.owner] and addend not in args.inner_outputs
+            if is_alone and addend.owner and isinstance(addend.owner.op, CAReduce | Dot):
+                sums[end] = addend.owner
     return sums
+
+
+def total(addend: Apply, values: Mapping[Variable, Any]) -> Any:
+    """Sum over all steps of what ``addend`` computes at one; that of products is one product."""
+    a, *others = (values.get(v, v) for v in addend.inputs)
+    if isinstance(addend.op, Dot) and a.ndim == others[0].ndim == 3:
+        (b,) = others  # a and b have the shapes (T, m, k) and (T, k, n)
+        return a.dimshuffle(1, 0, 2).reshape((a.shape[1], -1)) @ b.reshape((-1, b.shape[2]))
+    (at_each_step,) = over_time(addend.outputs, values).values()
+    return at_each_step.sum(axis=0)
 
 
 def computed_before(
@@ -302,9 +318,7 @@ def is_possible_over_time(node: Apply, varies: set[Variable]) -> bool:
     )
 
 
-def over_time(
-    variables: Iterable[Variable], values: Mapping[Variable, Variable]
-) -> dict[Variable, Variable]:
+def over_time(variables: Iterable[Variable], values: Mapping[Variable, Any]) -> dict[Variable, Any]:
     """Variables of one step for all steps at once, from the ``values`` of others."""
     variables = list(variables)
     return dict(zip(variables, vectorize_graph(variables, values))) if variables else {}
@@ -342,7 +356,7 @@ def close_scan(
     node: Apply, args: ScanArgs, replace: Mapping[Variable, Variable] | None = None
 ) -> list[Variable]:
     """Outputs of a scan like that of ``node``, with changed parts and without unused inputs."""
-    outputs = graph_replace(args.inner_outputs, replace or {}, strict=False)
+    outputs: Any = graph_replace(args.inner_outputs, dict(replace or {}), strict=False)
     if not outputs:
         return []
     used = set(ancestors(outputs))

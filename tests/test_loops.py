@@ -1,0 +1,126 @@
+"""Rewritings of scans: the same numbers, and less inside."""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pytensor.compile.mode import get_mode
+from pytensor.scan.op import Scan
+from pytensor.tensor.math import Dot
+
+from cle_port.backend import compile_function
+from cle_port.loops import time_steps
+
+pytest.importorskip("jax")
+
+STEPS, BATCH, DIM, WIDTH = 5, 2, 3, 4
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with pytensor.config.change_flags(floatX="float64"):
+        yield
+
+
+def model(steps):
+    """A recurrence with a layer that only reads the state: cost, parameters, inputs, values."""
+    rng = np.random.default_rng(3)
+    x = pt.tensor("x", dtype="float64", shape=(steps, BATCH, DIM))
+    shapes = {"W": (DIM, WIDTH), "U": (WIDTH, WIDTH), "b": (WIDTH,), "V": (WIDTH, DIM)}
+    params = {name: pytensor.shared(rng.normal(size=s), name) for name, s in shapes.items()}
+
+    def step(x_t, h_tm1):
+        h_t = pt.tanh(x_t @ params["W"] + h_tm1 @ params["U"] + params["b"])
+        return h_t, pt.exp(h_tm1 @ params["V"])
+
+    h, y = pytensor.scan(
+        step,
+        sequences=[x],
+        outputs_info=[pt.zeros((BATCH, WIDTH), dtype="float64"), None],
+        return_updates=False,
+    )
+    cost = (h**2).sum() + (y * x).sum()
+    return x, params, cost
+
+
+def by_hand(x, W, U, b, V):
+    """The cost of `model` in a NumPy loop."""
+    h, cost = np.zeros((BATCH, WIDTH)), 0.0
+    for x_t in x:
+        cost += (np.exp(h @ V) * x_t).sum()
+        h = np.tanh(x_t @ W + h @ U + b)
+        cost += (h**2).sum()
+    return cost
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    with pytensor.config.change_flags(floatX="float64"):
+        x, params, cost = model(STEPS)
+        fn = compile_function([x], [cost, *pytensor.grad(cost, list(params.values()))], None, "jax")
+    return fn, params
+
+
+def scans(fn):
+    return [node.op for node in fn.maker.fgraph.toposort() if isinstance(node.op, Scan)]
+
+
+def products(graph):
+    return [node for node in graph.toposort() if isinstance(node.op, Dot)]
+
+
+def test_numbers_are_those_of_a_numpy_loop(compiled):
+    fn, params = compiled
+    x = np.random.default_rng(4).normal(size=(STEPS, BATCH, DIM))
+    values = {name: p.get_value() for name, p in params.items()}
+    cost, *grads = map(np.asarray, fn(x))
+    np.testing.assert_allclose(cost, by_hand(x, **values), rtol=1e-13)
+    for name, grad in zip(values, grads):
+        numeric = np.zeros_like(grad)
+        for i in np.ndindex(grad.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = {**values, name: values[name].copy()}
+                moved[name][i] += sign * 1e-6
+                ends.append(by_hand(x, **moved))
+            numeric[i] = (ends[0] - ends[1]) / 2e-6
+        np.testing.assert_allclose(grad, numeric, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_only_the_recurrence_stays_inside(compiled):
+    forward, backward = scans(compiled[0])
+    assert len(products(forward.fgraph)) == 1  # h U
+    assert len(products(backward.fgraph)) == 1  # of the gradient with U transposed
+    assert backward.info.n_untraced_sit_sot == 0  # sums over steps
+
+
+def test_pytensor_alone_leaves_more_inside(compiled):
+    x, params, cost = model(STEPS)
+    mode = get_mode("JAX")
+    grads = pytensor.grad(cost, list(params.values()))
+    plain = pytensor.function([x], [cost, *grads], mode=mode)
+    forward, backward = scans(plain)
+    assert len(products(forward.fgraph)) == 3
+    assert len(products(backward.fgraph)) > 3
+    x = np.random.default_rng(4).normal(size=(STEPS, BATCH, DIM))
+    for name, p in params.items():
+        p.set_value(compiled[1][name].get_value())
+    for ours, theirs in zip(compiled[0](x), plain(x)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("cut", "which"),
+    [
+        (lambda v: v, (0, 1, 2, 3, 4)),
+        (lambda v: v[::-1], (4, 3, 2, 1, 0)),
+        (lambda v: v[:-1][::-1], (3, 2, 1, 0)),
+        (lambda v: v[1:][1], ()),
+        (lambda v: v[:, 0], ()),
+    ],
+)
+def test_time_steps(cut, which):
+    v = pt.tensor("v", dtype="float64", shape=(5, 2))
+    base, found = time_steps(None, cut(v))
+    assert found == which
+    assert (base is v) == bool(which)
