@@ -41,6 +41,13 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "jax", "c", "numba")
 PYTENSOR_MODES = {"jax": "JAX", "c": "CVM", "numba": "NUMBA"}
 
+# Rewritings of PyTensor whose work `TakeOutOfScans` does, all at once: it has to
+# see the gradient's step whole to find the forward step in it.
+REPLACED = ("scan_push_out_seq", "scan_push_out_add", "scan_push_out_dot1")
+# They look for diagonal, symmetric and selection matrices, of which there are
+# none here, and take a tenth of the time of all rewriting.
+WITHOUT_USE = ("dot_diag_to_elemwise", "selection_dot_to_indexing", "useless_symmetric_transpose")
+
 
 class Choice(NamedTuple):
     """A backend and the reason why it was chosen."""
@@ -226,9 +233,7 @@ def _mode(name: str) -> Mode:
     mode = get_mode(PYTENSOR_MODES[name]).register((MergeInsideScans(), -1))
     if name != "jax":
         return mode
-    # What `scan_push_out_seq` takes out, TakeOutOfScans takes out too, but it
-    # has to see the gradient's step whole to find the forward step in it.
-    mode = mode.excluding("scan_push_out_seq").register((TakeOutOfScans(), 1.7))
+    mode = mode.excluding(*REPLACED, *WITHOUT_USE).register((TakeOutOfScans(), 1.7))
     return Mode(InPlaceJAXLinker(), mode.provided_optimizer)
 
 
