@@ -126,7 +126,7 @@ def start(peer: str, folder: Path, floatX: str, args: argparse.Namespace) -> Pro
     return Process(peer, folder, floatX, pythons.get(peer.partition(":")[0]), args.original)
 
 
-def check(folder: Path, dataset: str, args: argparse.Namespace, pythons: Mapping[str, str]) -> None:
+def check(folder: Path, dataset: str, args: argparse.Namespace) -> None:
     """Hold every peer against ours: costs, gradients, parameters, in float64.
 
     Raises
