@@ -16,7 +16,7 @@ import models.program
 import models.vrnn_gmm
 from cle_port import cost
 from cle_port.compare import __main__ as entry
-from cle_port.compare import command, recording, terminal
+from cle_port.compare import command, recording, replay, terminal
 from cle_port.compare.chart import chart
 from cle_port.compare.differences import (
     Comparison,
@@ -241,6 +241,55 @@ def test_files_that_are_no_recordings(name, arrays, tmp_path, capsys):
     status, _, err = run_main(capsys, npz(tmp_path / name, **arrays))
     assert status == 2
     assert "is no recording of the original" in err
+
+
+def test_a_precision_that_there_is_not(tmp_path, capsys):
+    path = npz(tmp_path / "a.npz", **changed(meta__floatX="float16"))
+    assert run_main(capsys, path)[0] == 2
+
+
+def test_want_of_memory(monkeypatch, capsys):
+    def exhaust(argv):
+        raise MemoryError("Unable to allocate 8 TiB")
+
+    monkeypatch.setattr(command, "main", exhaust)
+    status, out, err = run_main(capsys, "a.npz")
+    assert (status, out) == (2, "")
+    assert err == "error: not enough memory (Unable to allocate 8 TiB); use a smaller file\n"
+
+
+def test_programs_are_kept_for_what_is_alike(monkeypatch, tmp_path):
+    """The last few; their folders go in the end."""
+    folders = []
+
+    def compile_program(found, floatX, folder, backend):
+        folders.append(folder)
+        return object()
+
+    monkeypatch.setattr(replay, "compile_program", compile_program)
+    monkeypatch.setattr(command, "KEPT", 2)
+    strong, other = SimpleNamespace(name="a"), SimpleNamespace(name="b")
+    monkeypatch.setattr(replay, "digest", lambda found: found.name)
+    with command.Programs(quiet=True) as programs:
+        first = programs.get(strong, "float64")
+        assert programs.get(strong, "float64") is first
+        assert programs.get(strong, "float32") is not first
+        assert len(folders) == 2
+        programs.get(other, "float32")
+        assert programs.get(strong, "float64") is not first
+        assert all(folder.is_dir() for folder in folders)
+    assert len(folders) == 4
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_one_program_serves_all_kinds_of_runs():
+    """They differ in weights, noise and learning rate; other data are another program."""
+    small, strong = (
+        read(f"model_blizzard_vrnn_gmm_{kind}_float64.npz") for kind in ("small", "strong")
+    )
+    assert replay.digest(small) == replay.digest(strong)
+    rows = small["data/rows"] + 1
+    assert replay.digest({**small, "data/rows": rows}) != replay.digest(strong)
 
 
 def changed(**arrays):

@@ -25,6 +25,8 @@ from cle_port.progress import elapsed_time, progress_bar
 if TYPE_CHECKING:
     from cle_port.compare.replay import Program
 
+PRECISIONS = ("float32", "float64")
+KEPT = 4  # compiled programs, so that many recordings do not fill the memory
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = re.compile("units_(costs|layers|init|utils|data|random|optim)_float(32|64)")
 DESCRIPTION = """Repeat recordings of the original and show both programs side by side.
@@ -95,9 +97,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--html", metavar="FILE", help="also write a report with curves, one self-contained page")
     add("--json", action="store_true", help="print all numbers as JSON instead of the report")
     add("--backend", choices=BACKENDS, default="auto", help="compiler of the programs")
-    add(
-        "--floatX", choices=("float32", "float64"), help="of the programs; default: the recording's"
-    )
+    add("--floatX", choices=PRECISIONS, help="of the programs; default: the recording's")
     add(
         "--tolerance",
         type=positive,
@@ -135,10 +135,11 @@ def check_kind(recording: Recording) -> str:
     UserError
         If it is neither.
     """
-    if "meta/model" in recording and "meta/n_updates" in recording:
-        return "model"
-    if UNITS.fullmatch(recording.name) and "meta/floatX" in recording:
-        return "units"
+    if "meta/floatX" in recording and scalar(recording, "meta/floatX") in PRECISIONS:
+        if "meta/model" in recording and "meta/n_updates" in recording:
+            return "model"
+        if UNITS.fullmatch(recording.name):
+            return "units"
     raise UserError(
         f"{recording.path} is no recording of the original: it has no meta/model, and is not "
         "called units_<section>_<floatX>.npz; make one with: python -m cle_port.compare record"
@@ -176,7 +177,7 @@ def compare_recording(
 
         return compare_units(recording, recording.name, str(recording.path), tolerance)
     import_programs()
-    from cle_port.compare.replay import n_updates, repeat_run
+    from cle_port.compare.replay import n_repeated, repeat_run
     from cle_port.compare.runs import compare_run
 
     if from_seeds and any(key.startswith("init/") for key in recording):
@@ -184,7 +185,8 @@ def compare_recording(
             f"{recording.path} did not start from weights that a seed gives; leave --from_seeds out"
         )
     program = programs.get(recording, floatX or scalar(recording, "meta/floatX"))
-    with progress_bar(n_updates(recording), recording.name, "update", programs.quiet) as bar:
+    n = n_repeated(recording, program.floatX)
+    with progress_bar(n, recording.name, "update", programs.quiet) as bar:
         run = repeat_run(program, recording, bar, from_seeds)
     return compare_run(program, run, str(recording.path), tolerance)
 
@@ -238,6 +240,8 @@ class Programs:
             folder = self._folders.enter_context(tempfile.TemporaryDirectory(prefix="compare_"))
             with elapsed_time(f"Compiling the program of {recording.name}", self.quiet):
                 program = compile_program(recording, floatX, Path(folder), self.backend)
+            if len(self._compiled) == KEPT:
+                del self._compiled[next(iter(self._compiled))]
             self._compiled[key] = program
         return self._compiled[key]
 

@@ -457,10 +457,10 @@ def repeat_run(
     return run
 
 
-def n_updates(recording: Arrays) -> int:
-    """Number of updates that `repeat_run` will make."""
-    is_double = scalar(recording, "meta/floatX") == "float64"
-    n = int(scalar(recording, "meta/n_updates"))
+def n_repeated(recording: Arrays, floatX: str) -> int:
+    """Number of updates that `repeat_run` makes in a precision: small runs are repeated twice."""
+    is_double = {floatX, scalar(recording, "meta/floatX")} == {"float64"}
+    n = n_recorded(recording)
     return 2 * n if is_double and kind_of(recording) == "small" else n
 
 
