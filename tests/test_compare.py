@@ -35,7 +35,7 @@ from cle_port.errors import UserError
 from cle_port.layers.feedforward import FullyConnectedLayer
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
-from tests.recordings import path_of, read
+from tests.recordings import FOLDERS, path_of, read
 
 OPTIM = "units_optim_float64.npz"
 RUN = "model_iamondb_vrnn_gauss_strong_float64.npz"
@@ -614,3 +614,14 @@ def test_an_altered_program(mistake, place, sound, altered, monkeypatch, capsys)
     for title in sound:
         assert re.search(f"agrees +{title} ", out)
     assert re.search("agrees +initial parameters of the seed ", out)
+
+
+ALL = sorted({p.name for folder in FOLDERS for p in folder.glob("*_float[36][24].npz")})
+
+
+@pytest.mark.slow
+def test_all_recordings_agree(capsys):
+    """Programs and single functions, both precisions, in one command."""
+    status, out, _ = run_main(capsys, *map(path_of, ALL), "--quiet")
+    assert status == 0
+    assert out.endswith(f"{len(ALL)} recordings: the port agrees with the original\n")
