@@ -47,9 +47,10 @@ DEFAULT_PEERS = ("ours", "pytorch:eager", "pytorch:compiled", "jax")
 GOALS = {"pytorch": "at most 0.9", "jax": "at most 1.0", "theano": "at most 0.5"}
 LIMIT = "gemm", "at least 0.75"  # the same, but it divided by ours
 TOY = {"z_dim": 5, "rnn_dim": 7, "num_k": 3, "batch_size": 4, "m_batch_size": 4, "depth": 2} | {
-    key: width for width, key in enumerate(STACKS, start=6)
+    key: width for width, key in enumerate(STACKS, start=20)
 }
 TOY_UPDATES = 6  # more than reset_freq, after which the carried state is zeroed
+ENLARGED = 30.0  # weights, so that their norms and the gradients' are limited
 EXACT = 1e-9  # greatest relative difference in float64
 CLOSE = 1e-3  # in float32, of the cost
 
@@ -136,7 +137,7 @@ def check(folder: Path, dataset: str, args: argparse.Namespace) -> None:
     """
     x_dim = 3 if dataset == "iamondb" else 8
     settings = Settings(**TOY, dataset=dataset, x_dim=x_dim, backend=args.backend, quiet=True)
-    problem.write(folder, _saving_below(settings, folder), TOY_UPDATES, n_step=5)
+    problem.write(folder, _saving_below(settings, folder), TOY_UPDATES, 5, enlarged=ENLARGED)
     states: dict[str, dict[str, Any]] = {}
     for peer in dict.fromkeys(["ours", *filter(has_same_numbers, args.peers)]):
         _say(f"checking {peer} on {dataset}")

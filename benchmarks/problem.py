@@ -48,7 +48,14 @@ class _NormalCell(InitCell):
         return self.rng.normal(0.0, shape[0] ** -0.5, shape)
 
 
-def write(folder: Path, settings: Settings, n_batch: int, n_step: int, seed: int = 0) -> list[int]:
+def write(
+    folder: Path,
+    settings: Settings,
+    n_batch: int,
+    n_step: int,
+    seed: int = 0,
+    enlarged: float = 1.0,
+) -> list[int]:
     """Write a problem.
 
     Parameters
@@ -61,6 +68,8 @@ def write(folder: Path, settings: Settings, n_batch: int, n_step: int, seed: int
     n_step : int
         Frames in a batch; 0 draws the lengths of lines of handwriting.
     seed : int
+    enlarged : float
+        Factor on the weights into the LSTM and into the decoder's means.
 
     Returns
     -------
@@ -69,7 +78,11 @@ def write(folder: Path, settings: Settings, n_batch: int, n_step: int, seed: int
     """
     folder.mkdir(parents=True)
     (folder / "settings.json").write_text(json.dumps(settings.as_dict()))
-    np.savez(folder / "params.npz", **initialize(VRNN_GMM(settings, QuickInit(seed)).nodes))
+    params = initialize(VRNN_GMM(settings, QuickInit(seed)).nodes)
+    for name in params:
+        if name.startswith("W_") and name.endswith(("__rnn", "__theta_mu")):
+            params[name] *= enlarged
+    np.savez(folder / "params.npz", **params)
     rng = np.random.default_rng(seed)
     n_steps = []
     for number in range(n_batch):
