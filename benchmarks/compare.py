@@ -50,7 +50,7 @@ TOY = {"z_dim": 5, "rnn_dim": 7, "num_k": 3, "batch_size": 4, "m_batch_size": 4,
     key: width for width, key in enumerate(STACKS, start=20)
 }
 TOY_UPDATES = 6  # more than reset_freq, after which the carried state is zeroed
-ENLARGED = 30.0  # weights, so that their norms and the gradients' are limited
+ENLARGED = 300.0  # weights, so that their norms and the gradients' are limited
 EXACT = 1e-9  # greatest relative difference in float64
 CLOSE = 1e-3  # in float32, of the cost
 
