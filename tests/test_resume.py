@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +47,18 @@ N_UPDATE = 2 * N_BATCH
 TIMES = ("log/time", "log/monitoring_time", "log_lines")
 
 
-@pytest.fixture
-def quick(monkeypatch):
+@contextmanager
+def quickly():
     """Double precision, and no compiler."""
-    for module in (cle_port.train, cle_port.train.ext):
-        monkeypatch.setattr(module, "compile_function", compile_plainly)
-    with pytensor.config.change_flags(floatX="float64"):
+    with pytest.MonkeyPatch.context() as patch, pytensor.config.change_flags(floatX="float64"):
+        for module in (cle_port.train, cle_port.train.ext):
+            patch.setattr(module, "compile_function", compile_plainly)
+        yield
+
+
+@pytest.fixture
+def quick():
+    with quickly():
         yield
 
 
@@ -149,12 +156,20 @@ def assert_same(folder: Path, other: Path, file="m.npz", best=True) -> None:
     assert log_of(folder, name) == log_of(other, name)
 
 
-@pytest.fixture
-def whole(quick, tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     """The run that nobody stops."""
-    make(tmp_path / "whole").run()
-    assert [line["batch_seen"] for line in log_of(tmp_path / "whole")] == [0, 3, 6, 9, 10]
-    return tmp_path / "whole"
+    folder = tmp_path_factory.mktemp("finished")
+    with quickly():
+        make(folder).run()
+    assert [line["batch_seen"] for line in log_of(folder)] == [0, 3, 6, 9, 10]
+    return folder
+
+
+@pytest.fixture
+def whole(quick, finished, tmp_path):
+    """Files of that run, for a test of its own."""
+    return shutil.copytree(finished, tmp_path / "whole")
 
 
 @pytest.mark.parametrize("n", range(1, N_UPDATE + 1))
