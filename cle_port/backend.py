@@ -30,6 +30,7 @@ from pytensor.link.jax.linker import JAXLinker
 from pytensor.scan.op import Scan
 from pytensor.tensor.elemwise import CAReduce
 
+from cle_port import blas
 from cle_port.cache import cache_dir
 from cle_port.errors import UserError
 from cle_port.loops import TakeOutOfScans
@@ -129,6 +130,8 @@ def compile_function(
         See `choose`.
     """
     name = choose(backend).backend
+    if name == "c":
+        blas.link()
     if name == "jax":
         _set_up_jax()
         if any(variable.type.shape[:1] == (None,) for variable in inputs):

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
-from cle_port import checkpoint
+from cle_port import blas, checkpoint
 from cle_port.backend import choose, compile_function
 from cle_port.data import Iterator
 from cle_port.errors import UserError
@@ -685,6 +685,8 @@ def describe(name: str, net: Net, args: Settings, save_path: Path, **facts: str)
     """Log what is about to be trained on what, with what, to where."""
     n_param = sum(p.get_value(borrow=True).size for p in net.params.values())
     backend, reason = choose(args.backend)
+    if backend == "c":
+        reason += f"; BLAS: {blas.link() or 'none'}"
     logger.info("%s: %d parameters in %d arrays", name, n_param, len(net.params))
     facts |= {
         "learning": f"{args.epoch} epochs, rate {args.lr:g}",

@@ -1,0 +1,87 @@
+"""Which BLAS the C backend is linked with."""
+
+import logging
+
+import pytensor
+import pytest
+
+from cle_port import blas
+from cle_port.blas import chosen_by_user, folder_for_linking, libraries_of, link
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLE_PORT_CACHE", str(tmp_path / "cache"))
+    link.cache_clear()
+    yield
+    link.cache_clear()
+
+
+class File:
+    """As `importlib.metadata.files` gives them."""
+
+    def __init__(self, path):
+        self.name, self.path = path.name, path
+
+    def locate(self):
+        return self.path
+
+
+def install(monkeypatch, folder, **packages):
+    """Pretend that pip has installed packages with these libraries."""
+    files = {}
+    for package, names in packages.items():
+        files[package.replace("_", "-")] = [File(folder / name) for name in names]
+        for name in names:
+            (folder / name).write_bytes(b"")
+
+    def find(package):
+        if package not in files:
+            raise blas.importlib.metadata.PackageNotFoundError(package)
+        return files[package]
+
+    monkeypatch.setattr(blas.importlib.metadata, "files", find)
+
+
+def test_mkl_from_pypi_gets_the_names_that_linkers_ask_for(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, mkl=["libmkl_rt.so.3", "libmkl_core.so.3", "mkl.txt"])
+    monkeypatch.setattr(blas, "chosen_by_user", lambda: False)
+    with pytensor.config.change_flags(blas__ldflags=""):
+        assert link() == "MKL from PyPI"
+        folder = tmp_path / "cache" / "blas"
+        assert pytensor.config.blas__ldflags == f"-L{folder} -lmkl_rt"
+    for name in ("libmkl_rt.so", "libmkl_rt.so.3", "libmkl_core.so", "libmkl_core.so.3"):
+        assert (folder / name).resolve() == tmp_path / (name.split(".so")[0] + ".so.3")
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_links_follow_a_package_that_moved(monkeypatch, tmp_path):
+    for home in ("old", "new"):
+        (tmp_path / home).mkdir()
+        (tmp_path / home / "libx.so.1").write_text(home)
+        folder = folder_for_linking([tmp_path / home / "libx.so.1"])
+    assert (folder / "libx.so").read_text() == "new"
+
+
+def test_what_the_user_has_set_stays(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, mkl=["libmkl_rt.so.3"])
+    monkeypatch.setenv("PYTENSOR_FLAGS", "blas__ldflags=-lblas")
+    assert chosen_by_user()
+    with pytensor.config.change_flags(blas__ldflags="-lblas"):
+        assert link() == "as set: -lblas"
+
+
+@pytest.mark.parametrize("found", ["", "-lopenblas"])
+def test_otherwise_what_pytensor_finds_or_one_line_of_warning(monkeypatch, tmp_path, caplog, found):
+    install(monkeypatch, tmp_path)
+    monkeypatch.setattr(blas, "chosen_by_user", lambda: False)
+    caplog.set_level(logging.WARNING)
+    with pytensor.config.change_flags(blas__ldflags=found):
+        assert link() == found
+    assert [r.name for r in caplog.records] == ([] if found else ["cle_port.blas"])
+    if not found:
+        assert "pip install mkl" in caplog.text
+
+
+def test_no_package_no_libraries():
+    assert libraries_of("a-package-that-nobody-has") == []
