@@ -69,7 +69,7 @@ def build(original, settings, work):
     built = []
     script = driver.load_script(driver.find_script(original, dataset, "vrnn_gmm"))
     with driver.replaced(
-        (Training, "run", lambda run: built.append),
+        (Training, "run", lambda run: lambda mainloop: built.append(mainloop)),
         # Orthogonal matrices take minutes and are replaced by the problem's.
         (InitCell, "ortho", lambda ortho: lambda cell, shape: np.zeros(shape)),
         # Only the update is wanted, not the monitoring.
