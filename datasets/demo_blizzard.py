@@ -43,6 +43,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ VERSION = 1
 FILE_NAME = "blizzard_unseg_tbptt"  # the original's name of the corpus in training order
 SUMS = "SHA256SUMS"
 SAMPLE_RATE = 16000  # Hz
+ABANDONED_SECONDS = 24 * 3600  # after which an unfinished corpus is nobody's
 LONGEST = 60.0  # minutes; the samples are held in memory
 
 FRAME = 80  # samples between two settings of the synthesiser: 5 ms
@@ -806,6 +808,10 @@ def ensure(*, quiet: bool = False) -> Path:
     final = shelf / f"v{VERSION}-{_fingerprint(Settings())}"
     if _is_intact(final):
         return final
+    for left in shelf.glob(".tmp-*"):  # by a program that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         workshop = Path(tempfile.mkdtemp(prefix=".tmp-", dir=shelf))
         try:

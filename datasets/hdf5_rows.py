@@ -199,6 +199,9 @@ class RowWriter:
         except (OSError, RuntimeError) as error:
             self.discard()
             raise unwritable(self.path, error) from error
+        except BaseException:  # Ctrl-C before there is a ``with`` to discard the file
+            self.discard()
+            raise
 
     def append(self, rows: NDArray[np.int16]) -> None:
         """Write rows of shape (n, row_length) behind the others."""

@@ -143,6 +143,9 @@ class LineWriter:
         except (OSError, RuntimeError) as error:
             self.discard()
             raise unwritable(self.path, error) from error
+        except BaseException:  # Ctrl-C before there is a ``with`` to discard the file
+            self.discard()
+            raise
 
     def append(self, split: str, line: Line) -> None:
         """Write a line behind the others of ``'train'`` or ``'valid'``."""

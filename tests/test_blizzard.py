@@ -589,6 +589,16 @@ def test_interrupted_writing_leaves_nothing(tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_interrupted_creation_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(h5py.File, "create_dataset", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        RowWriter(tmp_path / "x.h5", 20)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unwritable_folder(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         RowWriter(tmp_path / "none" / "x.h5", 20)

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -183,6 +185,16 @@ def test_ensure_in_several_programs_at_once(cache):
     n_built = len(cache)
     demo.ensure(quiet=True)
     assert len(cache) == n_built
+
+
+def test_ensure_removes_what_a_killed_program_left(cache):
+    shelf = demo.ensure(quiet=True).parent
+    for name, age in (("old", 2 * demo.ABANDONED_SECONDS), ("new", 60)):
+        (shelf / f".tmp-{name}" / "corpus").mkdir(parents=True)
+        os.utime(shelf / f".tmp-{name}", (time.time() - age,) * 2)
+    (demo.ensure(quiet=True) / demo.SUMS).unlink()
+    demo.ensure(quiet=True)
+    assert [path.name for path in shelf.glob(".tmp-*")] == [".tmp-new"]
 
 
 def test_ensure_leaves_nothing_when_interrupted(cache, tmp_path, monkeypatch):
