@@ -120,9 +120,10 @@ def fuzz(name: str, cases: int, seed: int, progress: Path) -> dict[str, int]:
                 total[key] += result[key]
             total["peak"] = max(total["peak"], result["peak"])
             break
-        crashed = int(progress.read_text())
+        crashed, read, refused = map(int, progress.read_text().split())
         print(f"{name} {crashed}: ended with {done.returncode}", file=sys.stderr)
-        total["crashes"] += 1
+        for key, number in (("read", read), ("refused", refused), ("crashes", 1)):
+            total[key] += number
         first = crashed + 1
     return total | {"cases": cases}
 

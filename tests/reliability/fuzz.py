@@ -22,7 +22,7 @@ import numpy as np
 from tests.reliability import watch
 from tests.reliability.corpus import READERS, damage, outcome, truncations
 
-SECONDS = 20  # for a case; one that takes longer hangs
+SECONDS = 20  # of the processor for a case; one that takes longer hangs, and is killed
 MEMORY = 2**30  # bytes of address space, on top of what Python and its packages have
 
 
@@ -45,7 +45,8 @@ def fuzz(
     folder : pathlib.Path
         Empty, for the files.
     progress : pathlib.Path, optional
-        File for the number of the case at hand, for whoever outlives a crash.
+        File for the number of the case at hand and how many were read and
+        refused before it, for whoever outlives a crash.
 
     Returns
     -------
@@ -66,8 +67,8 @@ def fuzz(
     for number in range(first, first + cases):
         path.write_bytes(case(seeds, seed, number))
         if progress:
-            progress.write_text(str(number))
-            signal.alarm(SECONDS)
+            progress.write_text(f"{number} {result['read']} {result['refused']}")
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             with watch.watched(folder) as complaints:
                 refused = outcome(reader, path) != "read"
@@ -77,7 +78,7 @@ def fuzz(
             place = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
             result["failures"].append((number, text[:500]))
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     result["peak"] = watch.peak() - before
     return result
 

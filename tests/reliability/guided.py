@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import atheris
+import hdf5plugin  # noqa: F401  # before anything is watched
 
 with atheris.instrument_imports(include=["cle_port", "datasets", "models", "pickle", "zipfile"]):
     from tests.reliability import watch
