@@ -222,7 +222,8 @@ def test_one_device_needs_nothing():
         ({"coordinator": "here:1", "backend": "numba"}, "--coordinator needs --backend jax"),
     ],
 )
-def test_error_of_a_program(more, message, folders, tmp_path, capsys):
+def test_error_of_a_program(more, message, folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(program, "set_up", lambda args: None)  # which sets what others rely on
     argv = flags("iamondb", folders["iamondb"], save_path=tmp_path / "new", **more)
     argv = [*argv, "--quiet"]
     assert program.run("vrnn_gmm", vrnn_gmm.VRNN_GMM, vrnn_gmm.WIDTHS, "", argv) == 2
