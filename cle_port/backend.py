@@ -157,8 +157,8 @@ class PerLength:
     """A function of sequences of any length, compiled by JAX for a few lengths.
 
     JAX compiles for fixed shapes.  Batches are therefore padded with zeros
-    behind their last frame, up to the next of the lengths 16, 24, 32, 48, 64,
-    96, ...; a function is compiled for each of these when it first occurs.
+    behind their last frame, up to the next of the lengths of `padded_length`;
+    a function is compiled for each of these when it first occurs.
 
     Parameters
     ----------
@@ -226,9 +226,16 @@ class PerLength:
 
 
 def padded_length(length: int) -> int:
-    """Return the least of 16, 24, 32, 48, 64, ... (two lengths an octave) that holds ``length``."""
+    """Return the least compiled length that holds ``length`` frames.
+
+    The lengths are 16, 24, 32, 48, 64, 96, 128, then multiples of 64 up to
+    1024, then eight an octave.  Short sequences are padded by up to a half, but
+    cost little; from 512 on by an eighth at most, for there a frame of padding
+    costs more than a further compilation.
+    """
     octave = max(16, 1 << max(0, length - 1).bit_length())
-    return 3 * octave // 4 if octave > 16 and length <= 3 * octave // 4 else octave
+    step = max(octave // 16, min(octave // 4, 64)) if octave > 16 else 16
+    return -(-length // step) * step
 
 
 def _mode(name: str) -> Mode:
