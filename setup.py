@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 EXTRAS = {
     "jax": ["jax>=0.7"],  # compiles these graphs in seconds where numba takes many minutes
+    "mkl": ["mkl>=2024"],  # a BLAS for the C backend, on x86 without administrator's rights
     "audio": ["soundfile>=0.12"],  # reads wav, flac, ogg and mp3 for the build command
     "plot": ["matplotlib>=3.9"],  # draws the pictures of models/sample.py
     "bench": ["torch>=2.5"],  # what the benchmarks compare with
