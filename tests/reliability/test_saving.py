@@ -10,7 +10,7 @@ import pytest
 
 from cle_port import checkpoint
 from tests.reliability.faults import KINDS, Faults, content, every_fault, states
-from tests.test_resume import assert_same, make, quick, whole  # noqa: F401
+from tests.test_resume import assert_same, finished, make, quick, whole  # noqa: F401
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as Linux names its calls")
 
