@@ -483,6 +483,8 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
 def test_a_signal_while_graphs_are_compiled(number, status, tmp_path, monkeypatch, capsys):
     """The lock and the handlers are those of before."""
     handler = signal.getsignal(signal.SIGTERM)
+    # Python leaves it alone where a shell has started the tests in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(program, "make_mainloop", lambda *args: os.kill(os.getpid(), number))
     argv = ["--save_path", str(tmp_path), "--quiet"]
     assert program.run("vrnn_gmm", NETS[vrnn_gmm], vrnn_gmm.WIDTHS, "", argv) == status
