@@ -59,24 +59,23 @@ class TakeOutOfScans(GraphRewriter):
 
     def apply(self, fgraph: FunctionGraph) -> None:
         """Rewrite every scan of ``fgraph`` in place."""
-        n_scan = len(scans_of(fgraph))
-        for later in range(n_scan):
+        scans = [node for node in fgraph.toposort() if isinstance(node.op, Scan)]
+        for later in range(len(scans)):
             for earlier in range(later):
-                share_preactivations(fgraph, scans_of(fgraph)[earlier], scans_of(fgraph)[later])
-        for i in range(n_scan):
-            take_out(fgraph, scans_of(fgraph)[i])
-
-
-def scans_of(fgraph: FunctionGraph) -> list[Apply]:
-    """Scans of a graph in the order in which they run."""
-    return [node for node in fgraph.toposort() if isinstance(node.op, Scan)]
+                scans[earlier], scans[later] = share_preactivations(
+                    fgraph, scans[earlier], scans[later]
+                )
+        for scan in scans:
+            take_out(fgraph, scan)
 
 
 # ---------------------------------------------------------------------------
 # 1. What the way back needs of the way forward
 
 
-def share_preactivations(fgraph: FunctionGraph, forward: Apply, backward: Apply) -> None:
+def share_preactivations(
+    fgraph: FunctionGraph, forward: Apply, backward: Apply
+) -> tuple[Apply, Apply]:
     """Let a scan use the sums of matrix products that an earlier one has computed.
 
     The scan that `grad` makes holds a copy of the forward step, fed with the
@@ -84,15 +83,25 @@ def share_preactivations(fgraph: FunctionGraph, forward: Apply, backward: Apply)
     in that copy becomes an output of the forward scan and a sequence of this
     one.  What is made of them entry by entry costs little; `take_out` takes it
     out.
+
+    Returns
+    -------
+    tuple of Apply
+        Both scans as they are now.
     """
     steps = number_of_steps(forward)
     if steps is None or number_of_steps(backward) != steps:
-        return
+        return forward, backward
     fwd, bwd = open_scan(forward), open_scan(backward)
-    shared = preactivations_in_common(fwd, bwd, twins_of_inputs(fgraph, fwd, bwd, steps))
-    if not shared:
-        return
-    new = [v for v in dict.fromkeys(shared.values()) if v not in fwd.inner_out_nit_sot]
+    common = preactivations_in_common(fwd, bwd, twins_of_inputs(fgraph, fwd, bwd, steps))
+    if not common:
+        return forward, backward
+    whole = [
+        v
+        for v, trace in zip(fwd.inner_out_nit_sot, fwd.outer_out_nit_sot)
+        if first_length(fgraph, trace) == steps
+    ]
+    new = [v for v in dict.fromkeys(common.values()) if v not in whole]
     end = len(forward.outputs) - len(fwd.outer_out_shared)  # new outputs come before these
     fwd.inner_out_nit_sot += new
     fwd.outer_in_nit_sot += [fwd.n_steps] * len(new)
@@ -101,11 +110,13 @@ def share_preactivations(fgraph: FunctionGraph, forward: Apply, backward: Apply)
         zip(fwd.inner_out_nit_sot, outputs[end - len(fwd.outer_out_nit_sot) :])
     )
 
-    sequences = {v: v.type() for v in shared}
+    sequences = {v: v.type() for v in common}
     bwd.inner_in_seqs += sequences.values()
-    bwd.outer_in_seqs += [traces[twin][::-1] for twin in shared.values()]
-    replace_outputs(fgraph, backward, close_scan(backward, bwd, sequences))
+    bwd.outer_in_seqs += [traces[twin][::-1] for twin in common.values()]
+    outputs_back = close_scan(backward, bwd, sequences)
+    replace_outputs(fgraph, backward, outputs_back)
     replace_outputs(fgraph, forward, outputs[:end] + outputs[end + len(new) :])
+    return outputs[0].owner, outputs_back[0].owner
 
 
 def preactivations_in_common(
@@ -126,14 +137,14 @@ def preactivations_in_common(
         if twin is not None:
             twins.update(zip(node.outputs, twin.outputs))
     users = users_of(order)
-    shared = {}
+    common = {}
     for node in order:
         v = node.outputs[0]
         if isinstance(node.op, Dot) and v in twins:
             while len(users[v]) == 1 and is_add(users[v][0]) and users[v][0].outputs[0] in twins:
                 v = users[v][0].outputs[0]
-            shared[v] = twins[v]
-    return shared
+            common[v] = twins[v]
+    return common
 
 
 def twins_of_inputs(
@@ -141,19 +152,20 @@ def twins_of_inputs(
 ) -> dict[Variable, Variable]:
     """Inputs of the step of ``bwd`` and what they are in ``fwd``, whose steps it takes back."""
     every = tuple(range(steps))
-    sources = {
-        time_steps(fgraph, outer): inner
-        for inner, outer in zip(fwd.inner_in_seqs, fwd.outer_in_seqs)
-    }
-    for k, trace in enumerate(fwd.outer_out_sit_sot):  # of steps + 1 states
-        sources[trace, every] = fwd.inner_in_sit_sot[k]
-        sources[trace, tuple(range(1, steps + 1))] = fwd.inner_out_sit_sot[k]
+    sources: dict[Any, Variable] = {}
+    for inner, outer in zip(fwd.inner_in_seqs, fwd.outer_in_seqs):
+        sources[time_steps(fgraph, outer)] = inner
+    for k, trace in enumerate(fwd.outer_out_sit_sot):
+        if first_length(fgraph, trace) == steps + 1:
+            sources[trace, every] = fwd.inner_in_sit_sot[k]
+            sources[trace, tuple(range(1, steps + 1))] = fwd.inner_out_sit_sot[k]
     for k, trace in enumerate(fwd.outer_out_nit_sot):
-        sources[trace, every] = fwd.inner_out_nit_sot[k]
+        if first_length(fgraph, trace) == steps:
+            sources[trace, every] = fwd.inner_out_nit_sot[k]
     twins = {}
     for inner, outer in zip(bwd.inner_in_seqs, bwd.outer_in_seqs):
         base, which = time_steps(fgraph, outer)
-        if (base, which[::-1]) in sources:
+        if len(which) == steps and (base, which[::-1]) in sources:
             twins[inner] = sources[base, which[::-1]]
     parameters = dict(zip(fwd.outer_in_non_seqs, fwd.inner_in_non_seqs))
     for inner, outer in zip(bwd.inner_in_non_seqs, bwd.outer_in_non_seqs):
@@ -163,7 +175,7 @@ def twins_of_inputs(
 
 
 def time_steps(fgraph: FunctionGraph, sequence: Variable) -> tuple[Variable, tuple[int, ...]]:
-    """Variable that a sequence is cut out of, and which of its entries; none if not known."""
+    """Variable that a sequence is cut out of, and which of its entries: none if not known."""
     cuts: list[slice] = []
     base = sequence
     while base.owner is not None and isinstance(base.owner.op, Subtensor):
@@ -241,13 +253,14 @@ def take_out(fgraph: FunctionGraph, node: Apply) -> None:
 
     outputs = close_scan(node, args, results)
     n_traced = len(node.outputs) - len(nit_sot) - len(shared)
-    values |= zip([*args.inner_out_nit_sot, *args.inner_out_shared], outputs[n_traced:])
+    n_kept = n_traced + len(args.inner_out_nit_sot)
+    values |= zip(args.inner_out_nit_sot, outputs[n_traced:n_kept])
     values |= over_time(after, values)
-    totals = [
-        start + total(sums[v], values) if v in sums else values[v]
-        for v, start in zip(shared, starts)
-    ]
-    replace_outputs(fgraph, node, [*outputs[:n_traced], *(values[v] for v in nit_sot), *totals])
+    # Of a variable that is both read outside and kept in a state, this is the last value alone.
+    last = dict(zip(args.inner_out_shared, outputs[n_kept:]))
+    last |= {v: start + total(sums[v], values) for v, start in zip(shared, starts) if v in sums}
+    at_all_steps, at_last_step = (values[v] for v in nit_sot), (last[v] for v in shared)
+    replace_outputs(fgraph, node, [*outputs[:n_traced], *at_all_steps, *at_last_step])
 
 
 def sums_over_steps(args: ScanArgs) -> dict[Variable, Apply]:
@@ -255,14 +268,19 @@ def sums_over_steps(args: ScanArgs) -> dict[Variable, Apply]:
 
     That is a sum (the gradient of a bias) or a product (that of a weight).
     """
-    users = users_of(inner_nodes(args))
+    users, outputs = users_of(inner_nodes(args)), args.inner_outputs
     sums = {}
     for start, end in zip(args.inner_in_shared, args.inner_out_shared):
-        if users[start] == [end.owner] and is_add(end.owner) and len(end.owner.inputs) == 2:
-            (addend,) = (v for v in end.owner.inputs if v is not start)
-            is_alone = users[addend] == [end.owner] and addend not in args.inner_outputs
-            if is_alone and addend.owner and isinstance(addend.owner.op, CAReduce | Dot):
-                sums[end] = addend.owner
+        # No step may look at what has been added up so far, nor give it out.
+        if users[start] != [end.owner] or users[end] or start in outputs or outputs.count(end) > 1:
+            continue
+        addends = [v for v in end.owner.inputs if v is not start]
+        if not is_add(end.owner) or len(addends) != 1:
+            continue
+        addend = addends[0].owner
+        is_alone = users[addends[0]] == [end.owner] and addends[0] not in outputs
+        if is_alone and addend is not None and isinstance(addend.op, CAReduce | Dot):
+            sums[end] = addend
     return sums
 
 
@@ -273,7 +291,7 @@ def total(addend: Apply, values: Mapping[Variable, Any]) -> Any:
         (b,) = others  # a and b have the shapes (T, m, k) and (T, k, n)
         return a.dimshuffle(1, 0, 2).reshape((a.shape[1], -1)) @ b.reshape((-1, b.shape[2]))
     (at_each_step,) = over_time(addend.outputs, values).values()
-    return at_each_step.sum(axis=0)
+    return at_each_step.sum(axis=0, dtype=at_each_step.dtype)
 
 
 def computed_before(
@@ -377,7 +395,7 @@ def close_scan(
 def replace_outputs(fgraph: FunctionGraph, node: Apply, new: Sequence[Variable]) -> None:
     """Put ``new`` in the place of the outputs of ``node``."""
     pairs = [(old, old.type.filter_variable(v)) for old, v in zip(node.outputs, new)]
-    fgraph.replace_all(pairs, import_missing=True, reason="cle_port.loops")
+    fgraph.replace_all(pairs, reason="cle_port.loops")
 
 
 def inner_nodes(args: ScanArgs) -> list[Apply]:

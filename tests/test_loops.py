@@ -124,3 +124,106 @@ def test_time_steps(cut, which):
     base, found = time_steps(None, cut(v))
     assert found == which
     assert (base is v) == bool(which)
+
+
+def x_and_values(steps=STEPS):
+    x = pt.tensor("x", dtype="float64", shape=(steps, BATCH, DIM))
+    return x, np.random.default_rng(5).normal(size=(steps, BATCH, DIM))
+
+
+def run(inputs, outputs, *values):
+    return [np.asarray(v) for v in compile_function(inputs, outputs, None, "jax")(*values)]
+
+
+def test_a_state_that_is_also_read_outside():
+    """Of h only the last value is kept, while y needs it at every step."""
+    x, values = x_and_values()
+    W = np.random.default_rng(6).normal(size=(DIM, DIM))
+
+    def step(x_t, h_tm1):
+        h_t = pt.tanh(h_tm1 @ pt.constant(W) + x_t)
+        return h_t, pt.exp(h_t) * pt.sin(2 * x_t)
+
+    h, y = pytensor.scan(
+        step, [x], [pt.zeros((BATCH, DIM), dtype="float64"), None], return_updates=False
+    )
+    last, ys = run([x], [h[-1], y], values)
+    h_t = np.zeros((BATCH, DIM))
+    for x_t, y_t in zip(values, ys):
+        h_t = np.tanh(h_t @ W + x_t)
+        np.testing.assert_allclose(y_t, np.exp(h_t) * np.sin(2 * x_t), rtol=1e-13)
+    np.testing.assert_allclose(last, h_t, rtol=1e-13)
+
+
+def test_two_scans_forward_over_one_sequence():
+    """The second is no way back, though it has the same products; its sequence is no plain cut."""
+    u = pt.tensor("u", dtype="float64", shape=(STEPS, 2, BATCH, DIM))
+    values = np.random.default_rng(7).normal(size=(STEPS, 2, BATCH, DIM))
+    W, V = np.random.default_rng(8).normal(size=(2, DIM, DIM))
+    products = [pytensor.shared(W), pytensor.shared(V)]
+
+    def recurrence(f):
+        def step(x_t, h_tm1, W, V):
+            return f(pt.dot(x_t, W) - pt.dot(h_tm1, V))
+
+        return step
+
+    h = pt.zeros((BATCH, DIM), dtype="float64")
+    for f in (pt.tanh, pt.sin):
+        states = pytensor.scan(
+            recurrence(f), [u[:, 0]], [h], non_sequences=products, return_updates=False
+        )
+        h = states[-1]
+    (ours,) = run([u], [h], values)
+    h_t = np.zeros((BATCH, DIM))
+    for f in (np.tanh, np.sin):
+        for x_t in values[:, 0]:
+            h_t = f(x_t @ W - h_t @ V)
+    np.testing.assert_allclose(ours, h_t, rtol=1e-12)
+
+
+def test_a_sum_that_steps_look_at():
+    x, values = x_and_values()
+
+    def step(x_t, c_tm1):
+        c_t = c_tm1 + (x_t**2).sum(axis=0)
+        return c_t, x_t / c_t
+
+    c, y = pytensor.scan(step, [x], [pt.ones((DIM,), dtype="float64"), None], return_updates=False)
+    last, ys = run([x], [c[-1], y], values)
+    cs = 1 + np.cumsum((values**2).sum(axis=1), axis=0)
+    np.testing.assert_allclose(last, cs[-1], rtol=1e-13)
+    np.testing.assert_allclose(ys, values / cs[:, None], rtol=1e-13)
+
+
+@pytest.mark.parametrize("step", [lambda x, c: c + c, lambda x, c: c + x[0], lambda x, c: [c, c]])
+def test_other_sums(step):
+    x, values = x_and_values()
+    begin = pt.ones((DIM,), dtype="float64")
+    outputs = step(values[0], np.ones(DIM))
+    info = [begin, None] if isinstance(outputs, list) else [begin]
+    c = pytensor.scan(step, [x], info, return_updates=False)
+    c = c if isinstance(c, list) else [c]
+    ours = run([x], [v[-1] for v in c], values)
+    state = np.ones(DIM)
+    for x_t in values:
+        outputs = step(x_t, state)
+        state, *_ = outputs if isinstance(outputs, list) else [outputs]
+    np.testing.assert_allclose(ours[0], state, rtol=1e-13)
+
+
+def test_a_scan_that_is_taken_out_whole_before_another():
+    x, values = x_and_values()
+    y = pytensor.scan(lambda x_t: pt.tanh(x_t), [x], [None], return_updates=False)
+    h = pytensor.scan(
+        lambda y_t, h_tm1: pt.tanh(y_t + h_tm1),
+        [y],
+        [pt.zeros((BATCH, DIM), dtype="float64")],
+        return_updates=False,
+    )
+    ys, hs = run([x], [y, h], values)
+    np.testing.assert_allclose(ys, np.tanh(values), rtol=1e-13)
+    h_t = np.zeros((BATCH, DIM))
+    for y_t, ours in zip(np.tanh(values), hs):
+        h_t = np.tanh(y_t + h_t)
+        np.testing.assert_allclose(ours, h_t, rtol=1e-13)
