@@ -138,6 +138,7 @@ def run(
                 mainloop = make_mainloop(name, make_net, args)
                 if args.resume:
                     mainloop.resume(args.resume)
+                    write_settings(files_of(args, name).config, args)
                 mainloop.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -715,9 +716,8 @@ def start_log(save_path: Path, name: str, args: Settings) -> TrainLog:
         _check_free(files, args)
         for leftover in _leftovers(files.checkpoint):
             leftover.unlink()
-        text = args.as_text().encode()
-        replace_file(files.config, lambda file: file.write(text))
-        if args.resume is None:
+        if args.resume is None:  # else only when it is known that it can be resumed
+            write_settings(files.config, args)
             if files.log.is_file() and files.log.stat().st_size:
                 logger.warning("%s is kept as %s", files.log, set_aside(files.log))
             files.log.write_bytes(b"")
@@ -726,6 +726,25 @@ def start_log(save_path: Path, name: str, args: Settings) -> TrainLog:
             f"cannot write into {save_path} ({error.strerror}); choose another --save_path"
         ) from error
     return TrainLog(files.log)
+
+
+def write_settings(path: Path, args: Settings) -> None:
+    """Write the resolved settings beside the checkpoints of a run.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+    """
+    if not is_first_process():
+        return
+    text = args.as_text().encode()
+    try:
+        replace_file(path, lambda file: file.write(text))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); choose another --save_path"
+        ) from error
 
 
 def _check_free(files: Files, args: Settings) -> None:

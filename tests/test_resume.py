@@ -244,6 +244,17 @@ def test_the_best_model_is_not_replaced_by_a_worse_one(whole):
     assert extension.best == best
 
 
+def test_a_best_model_that_could_not_be_written_is_sought_again(whole):
+    """The checkpoint knows a better value than the file has."""
+    arrays, meta = checkpoint.load(whole / "m_best.npz")
+    worse = meta | {"best": {"valid_cost": 1e6}, "batch_seen": 1, "monitored_at": 1}
+    checkpoint.save(whole / "m_best.npz", arrays, worse)
+    resumed = make(whole, epoch=3)
+    resumed.resume(whole / "m.npz")
+    (extension,) = resumed._early_stopping()
+    assert extension.best == 1e6
+
+
 def test_without_a_file_of_the_best_model_the_next_one_is_written(whole):
     (whole / "m_best.npz").unlink()
     (whole / "m_best_before_12updates.npz").write_bytes(b"")
@@ -407,7 +418,7 @@ def test_checkpoints_without_all_that_resuming_needs(meta, tmp_path):
     """Of an older version, or imported."""
     settings = Settings().as_dict()
     checkpoint.save(tmp_path / "m.npz", {}, {"program": "vrnn_gmm_1", "settings": settings, **meta})
-    with pytest.raises(UserError, match="older version or was imported; start a new run"):
+    with pytest.raises(UserError, match="older version or holds parameters only; start a new run"):
         resolve("--resume", tmp_path / "m.npz")
 
 
@@ -428,7 +439,10 @@ def test_an_older_checkpoint_does_not_replace_a_newer_one(saved):
         program.start_log(saved.parent, "vrnn_gmm", resolve("--resume", old))
     elsewhere = resolve("--resume", old, "--trial", 3)
     program.start_log(saved.parent, "vrnn_gmm", elsewhere)
-    assert (saved.parent / "vrnn_gmm_3_config.txt").exists()
+    config = saved.parent / "vrnn_gmm_3_config.txt"
+    assert not config.exists()  # the run may still be refused, for other data say
+    program.write_settings(config, elsewhere)
+    assert "trial 3\n" in config.read_text()
 
 
 def test_what_a_killed_run_left_is_cleared_away_but_its_log(tmp_path):

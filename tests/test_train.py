@@ -630,6 +630,22 @@ def test_what_is_tried_again_is_what_was_to_be_written(tmp_path, monkeypatch, ca
     assert not mainloop.saving.failed
 
 
+def test_a_file_of_one_kind_does_not_stand_for_another(tmp_path, monkeypatch, caplog):
+    """Files to keep have names of their own; one that is given up for the next is told."""
+    disk = Disk(monkeypatch, full=True)
+    mainloop = mainloop_with([], max_updates=3)
+    mainloop.save(tmp_path / "m_10updates.npz", "model to keep")
+    disk.full = False
+    mainloop.save(tmp_path / "m_20updates.npz", "model to keep")
+    assert [entry.path.name for entry in mainloop.saving.failed.values()] == ["m_10updates.npz"]
+    mainloop.saving.retry()
+    assert sorted(os.listdir(tmp_path)) == ["m_10updates.npz", "m_20updates.npz"]
+    disk.full = True
+    for n in (30, 40):
+        mainloop.save(tmp_path / f"m_{n}updates.npz", "model to keep")
+    assert warnings_in(caplog)[-1] == f"given up for the next one: {tmp_path / 'm_30updates.npz'}"
+
+
 def test_tries_become_rarer(tmp_path, monkeypatch):
     """Else a full disk would be written to all the time."""
     disk = Disk(monkeypatch, full=True)
@@ -703,6 +719,15 @@ def test_recent_checkpoints_are_kept(links, tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == sorted(["m.npz", *kept, *foreign])
     for n, name in zip((11, 12), kept):
         assert checkpoint.load(tmp_path / name)[1]["batch_seen"] == n
+
+
+def test_recent_checkpoints_of_a_run_that_was_given_up_go_first(tmp_path):
+    """They have higher numbers than those of the run that went on from an earlier checkpoint."""
+    for n in (100, 200):
+        (tmp_path / f"m_recent_{n}updates.npz").write_bytes(b"")
+    mainloop_with([Picklize(freq=1, path=tmp_path, keep=2), EpochCount(1)], max_updates=2).run()
+    kept = ["m_recent_1updates.npz", "m_recent_2updates.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["m.npz", *kept]
 
 
 def test_TrainLog_has_no_numbers_that_JSON_lacks(tmp_path):

@@ -550,10 +550,10 @@ def check_resumable(path: str | Path, meta: Mapping[str, Any]) -> None:
     Raises
     ------
     UserError
-        If it is of an older format, or was imported or exported.
+        If it is of an older format, or was exported.
     """
     if meta["format_version"] < 2 or "n_logged" not in meta:
         raise UserError(
-            f"{path} does not hold all that resuming needs: it is of an older version or was "
-            "imported; start a new run (models/sample.py reads this file as it is)"
+            f"{path} does not hold all that resuming needs: it is of an older version or holds "
+            "parameters only; start a new run (models/sample.py reads this file as it is)"
         )

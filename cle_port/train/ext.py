@@ -374,7 +374,8 @@ class Picklize(Extension):
             shutil.copyfile(path, kept)
         pattern = re.compile(re.escape(f"{path.stem}_recent_") + r"(\d+)updates\.npz")
         matches = filter(None, (pattern.fullmatch(entry) for entry in os.listdir(path.parent)))
-        by_age = sorted(matches, key=lambda match: int(match[1]))
+        # Those of later updates are of a run that was given up for an earlier checkpoint.
+        by_age = sorted(matches, key=lambda match: (int(match[1]) <= batch_seen, int(match[1])))
         for match in by_age[: -self.keep]:
             (path.parent / match[0]).unlink()
 
@@ -462,9 +463,9 @@ class EarlyStopping(Extension):
 
         Notes
         -----
-        Without a file of the best model, the next one to come is written.  A
-        better one that is there stays, such as one from the pass at the end of
-        a run that is now continued.
+        What counts is the file: a better one stays, such as one from the pass at
+        the end of a run that is now continued; where a better one could not be
+        written, or there is none, the next to come is.
         """
         path = self.path / f"{name}_best.npz"
         try:
@@ -475,8 +476,7 @@ class EarlyStopping(Extension):
             logger.info("%s: the best model is sought from here on", error)
             return
         # The file of the very step is not counted: that step is looked at again.
-        known = [best] if n == meta["batch_seen"] == meta["monitored_at"] else [best, value]
-        self.best = min(known) if self.minimize else max(known)
+        self.best = best if n == meta["batch_seen"] == meta["monitored_at"] else value
 
 
 class WeightNorm(Extension):

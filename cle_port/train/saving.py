@@ -34,7 +34,7 @@ class Saving:
     """Writes checkpoints; keeps those that cannot be written, to try again.
 
     A failed one is tried again at the next update, then after 2, 4, ... updates.
-    Of each kind only the last one is kept.
+    Of each kind only the last one is kept, since each holds a whole model.
 
     Attributes
     ----------
@@ -72,9 +72,12 @@ class Saving:
                     error.strerror or error,
                 )
                 self._wait, self._n_left = 1, 0
+            elif self.failed[kind].path != path:
+                logger.warning("given up for the next one: %s", self.failed[kind].path)
             self.failed[kind] = Failed(path, state, error)
             return False
-        if self.failed.pop(kind, None):
+        if kind in self.failed and self.failed[kind].path == path:
+            del self.failed[kind]
             logger.warning("written after all: %s", path)
         return True
 
