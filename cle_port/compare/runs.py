@@ -24,6 +24,7 @@ from cle_port.compare.replay import LAST, Program, Run, label_of, n_recorded
 
 INITIAL_WEIGHT = 0.08  # of the scripts: what a bias of nearly zero is added to
 BOUND = ("nll", "nll_upper_bound", "recon_term")
+ABSENT = "the recording has none"
 FAMILIES = {"param": "parameters", "adam_m": "first moments", "adam_v": "second moments"}
 
 missing = np.array(np.nan)  # what the port did not come to
@@ -79,7 +80,9 @@ def compare_run(
         *monitored(run, allowed),
         end(run),
     ]
-    return Comparison(path, facts(prog, run), [s for s in sections if s.differences])
+    found = [section for section in sections if section.differences]
+    absent = {section.title: ABSENT for section in sections if not section.differences}
+    return Comparison(path, facts(prog, run), found, absent)
 
 
 def facts(prog: Program, run: Run) -> dict[str, str]:
