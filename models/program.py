@@ -743,7 +743,8 @@ def write_settings(path: Path, args: Settings) -> None:
         replace_file(path, lambda file: file.write(text))
     except OSError as error:
         raise UserError(
-            f"cannot write {path} ({error.strerror}); choose another --save_path"
+            f"cannot write into {path.parent}: {path.name} ({error.strerror}); "
+            "choose another --save_path"
         ) from error
 
 
