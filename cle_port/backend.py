@@ -10,7 +10,6 @@ No counterpart in the original, where Theano's C compiler was the only choice.
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +32,7 @@ from pytensor.tensor.elemwise import CAReduce
 from cle_port import blas
 from cle_port.cache import cache_dir
 from cle_port.errors import UserError
-from cle_port.loops import TakeOutOfScans
+from cle_port.loops import TakeOutOfScans, editable, settings_of
 from cle_port.parallel import sharded
 from cle_port.utils import tolist
 
@@ -327,8 +326,7 @@ def merged(fgraph: Any) -> FunctionGraph:
     FunctionGraph
         Same inputs and outputs, in the same order.
     """
-    # PyTensor from 3.1 on freezes inner graphs; a frozen one cannot be edited.
-    fgraph = fgraph.unfreeze() if hasattr(fgraph, "unfreeze") else fgraph.clone()
+    fgraph = editable(fgraph)
     representative: dict[Variable, Variable] = {}
     constants: dict[Any, Variable] = {}
     nodes: dict[Any, Any] = {}
@@ -351,9 +349,4 @@ def merged(fgraph: Any) -> FunctionGraph:
 
 def _with_inner_graph(scan: Scan, fgraph: FunctionGraph) -> Scan:
     """Return a scan like ``scan`` that runs another graph at each step."""
-    settings = {
-        name: getattr(scan, name)
-        for name in inspect.signature(Scan.__init__).parameters
-        if name not in ("self", "inputs", "outputs", "info") and hasattr(scan, name)
-    }
-    return Scan(fgraph.inputs, fgraph.outputs, scan.info, **settings)
+    return Scan(fgraph.inputs, fgraph.outputs, scan.info, **settings_of(scan))

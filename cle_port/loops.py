@@ -360,11 +360,24 @@ def first_length(fgraph: FunctionGraph, v: Variable) -> int | None:
     return int(length.data) if isinstance(length, Constant) else None
 
 
+def editable(fgraph: Any) -> FunctionGraph:
+    """Copy of a scan's inner graph that can be changed."""
+    # PyTensor from 3.1 on freezes inner graphs; a frozen one cannot be edited.
+    return fgraph.unfreeze() if hasattr(fgraph, "unfreeze") else fgraph.clone()
+
+
+def settings_of(scan: Scan) -> dict[str, Any]:
+    """How a scan was made, but for its graph: arguments for another one like it."""
+    return {
+        name: getattr(scan, name)
+        for name in inspect.signature(Scan.__init__).parameters
+        if name not in ("self", "inputs", "outputs", "info") and hasattr(scan, name)
+    }
+
+
 def open_scan(node: Apply, simplify: bool = False) -> ScanArgs:
     """Parts of a scan, to be changed and given to `close_scan`."""
-    inner = node.op.fgraph
-    # PyTensor from 3.1 on freezes inner graphs; a frozen one cannot be edited.
-    inner = inner.unfreeze() if hasattr(inner, "unfreeze") else inner.clone()
+    inner: Any = editable(node.op.fgraph)
     if simplify:
         inner = rewrite_graph(inner, include=("canonicalize",), clone=False)
     return ScanArgs(node.inputs, node.outputs, inner.inputs, inner.outputs, node.op.info)
@@ -383,12 +396,7 @@ def close_scan(
         kept = [k for k, v in enumerate(inner) if v in used]
         setattr(args, f"inner_in_{kind}", [inner[k] for k in kept])
         setattr(args, f"outer_in_{kind}", [outer[k] for k in kept])
-    settings = {
-        name: getattr(node.op, name)
-        for name in inspect.signature(Scan.__init__).parameters
-        if name not in ("self", "inputs", "outputs", "info") and hasattr(node.op, name)
-    }
-    scan = Scan(args.inner_inputs, outputs, args.info, **settings)
+    scan = Scan(args.inner_inputs, outputs, args.info, **settings_of(node.op))
     return scan.make_node(*args.outer_inputs).outputs
 
 
