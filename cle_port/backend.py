@@ -9,10 +9,16 @@ No counterpart in the original, where Theano's C compiler was the only choice.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.util
+import inspect
 import logging
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -27,6 +33,7 @@ from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import GraphRewriter
 from pytensor.link.jax.linker import JAXLinker
 from pytensor.scan.op import Scan
+from pytensor.tensor.basic import Alloc
 from pytensor.tensor.elemwise import CAReduce
 
 from cle_port import blas
@@ -47,6 +54,8 @@ REPLACED = ("scan_push_out_seq", "scan_push_out_add", "scan_push_out_dot1")
 # They look for diagonal, symmetric and selection matrices, of which there are
 # none here, and take a tenth of the time of all rewriting.
 WITHOUT_USE = ("dot_diag_to_elemwise", "selection_dot_to_indexing", "useless_symmetric_transpose")
+
+LARGEST_FOLDED = 10_000  # numbers of one value that rewriting may write out
 
 
 class Choice(NamedTuple):
@@ -129,6 +138,7 @@ def compile_function(
         See `choose`.
     """
     name = choose(backend).backend
+    _leave_allocations()
     if name == "c":
         blas.link()
     if name == "jax":
@@ -142,14 +152,52 @@ def _compile(
     inputs: Sequence[Any], outputs: Any, updates: Mapping, name: str, devices: int
 ) -> Callable:
     mode = _mode(name)
-    return pytensor.function(
-        list(inputs),
-        outputs,
-        updates=list(updates.items()),
-        mode=mode if devices == 1 else sharded(mode, devices),
-        on_unused_input="ignore",
-        allow_input_downcast=True,
-    )
+    with building():
+        return pytensor.function(
+            list(inputs),
+            outputs,
+            updates=list(updates.items()),
+            mode=mode if devices == 1 else sharded(mode, devices),
+            on_unused_input="ignore",
+            allow_input_downcast=True,
+        )
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Leave out what makes PyTensor slow while it derives and rewrites graphs.
+
+    Python looks for garbage each time a few hundred objects are new; a graph
+    is hundreds of thousands, all in use.  PyTensor notes for each variable
+    where the program made it, which for these is always the same line; the
+    flag ``exception_verbosity=high`` keeps these notes.
+    """
+    thresholds = gc.get_threshold()
+    is_verbose = pytensor.config.exception_verbosity == "high"
+    limit = pytensor.config.traceback__limit if is_verbose else 0
+    gc.set_threshold(100_000, *thresholds[1:])
+    try:
+        with pytensor.config.change_flags(traceback__limit=limit):
+            yield
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+@cache
+def _leave_allocations() -> None:
+    """Keep rewriting from writing out large arrays of one value.
+
+    The gradient of a scan begins the sums for each weight with zeros at all
+    steps, of which a later rewriting keeps one.  PyTensor's constant folding
+    comes before it: 12 GB of zeros for the paper's handwriting model.
+    """
+    fold = Alloc.do_constant_folding
+
+    def do_constant_folding(self: Alloc, fgraph: FunctionGraph, node: Apply) -> bool:
+        size = math.prod(n or 1 for n in node.outputs[0].type.shape)
+        return size <= LARGEST_FOLDED and fold(self, fgraph, node)
+
+    Alloc.do_constant_folding = do_constant_folding  # type: ignore[method-assign]
 
 
 class PerLength:
@@ -249,8 +297,16 @@ def _mode(name: str) -> Mode:
 class InPlaceJAXLinker(JAXLinker):
     """JAX, told to write new values of shared variables over the old ones.
 
-    Without it every update allocates parameters and moments anew.
+    Without it every update allocates parameters and moments anew, beside the
+    first ones, which PyTensor would keep.
     """
+
+    def fgraph_convert(self, *args: Any, **kwargs: Any) -> Callable:
+        """Make a Python function of the graph, without the values of its arguments."""
+        fn = super().fgraph_convert(*args, **kwargs)
+        for name in inspect.signature(fn).parameters:
+            fn.__globals__.pop(name, None)
+        return fn
 
     def jit_compile(self, fn: Callable) -> Callable:
         """Compile ``fn``, whose arguments are the graph's inputs in their order."""
@@ -258,11 +314,37 @@ class InPlaceJAXLinker(JAXLinker):
 
         fgraph: Any = self.fgraph
         updated = set((fgraph.update_mapping or {}).values())
-        return jax.jit(
-            fn,
-            static_argnums=self.scalar_shape_inputs,
-            donate_argnums=sorted(updated - set(self.scalar_shape_inputs)),
+        return _CompiledFirst(
+            jax.jit(
+                fn,
+                static_argnums=self.scalar_shape_inputs,
+                donate_argnums=sorted(updated - set(self.scalar_shape_inputs)),
+            )
         )
+
+
+class _CompiledFirst:
+    """A function of JAX that returns the memory which compiling took before it takes its own."""
+
+    def __init__(self, jitted: Any) -> None:
+        self.jitted = jitted
+        self.is_compiled = False
+
+    def __call__(self, *args: Any) -> Any:
+        if not self.is_compiled:
+            self.jitted.lower(*args).compile()  # JAX remembers it
+            return_memory()
+            self.is_compiled = True
+        return self.jitted(*args)
+
+
+def return_memory() -> None:
+    """Give memory that is free, but kept for later, back to the system; on Linux only."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, no other
+        if trim is not None:
+            trim(0)
 
 
 @cache

@@ -56,7 +56,6 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 from scipy.io import wavfile
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import lfilter
 
 from cle_port.cache import cache_dir
 from cle_port.errors import UserError
@@ -463,13 +462,21 @@ def glottal_source(tracks: Tracks, rng: Generator) -> Array:
     pulses = np.diff(flow, prepend=0.0) * SAMPLE_RATE / pitch
     # Folds never close abruptly: 6 dB per octave less above 4 kHz.
     pole = math.exp(-2 * math.pi * 4000.0 / SAMPLE_RATE)
-    pulses = lfilter([1 - pole], [1, -pole], pulses * shimmer[period])
+    pulses = _smoothed(pulses * shimmer[period], 1 - pole, pole)
 
     voice = _to_samples(tracks.voice)
     breath = _to_samples(tracks.breath) * rng.standard_normal(len(phase))
     # Air rushes while the folds are open; without voice they stay open.
     rush = np.where(voice > 0.05, 0.3 + 0.7 * flow, 1.0)
     return voice * pulses + breath * rush
+
+
+def _smoothed(x: Array, gain: float, pole: float) -> Array:
+    """Filter with one pole: y[n] = gain * x[n] + pole * y[n - 1]."""
+    # Every training run imports this module, few need half a second of importing for this.
+    from scipy.signal import lfilter
+
+    return lfilter([gain], [1, -pole], x)
 
 
 def rosenberg_pulse(phase: Array, open_quotient: float = 0.6) -> Array:
@@ -672,7 +679,7 @@ def _recording_noise(n: int, rng: Generator) -> Array:
     """Half the power the hiss of the microphone, white; half the rumble of the room, low."""
     level = 10 ** (NOISE_LEVEL / 20) / math.sqrt(2)
     pole = 0.9
-    rumble = lfilter([math.sqrt(1 - pole**2)], [1, -pole], rng.standard_normal(n))
+    rumble = _smoothed(rng.standard_normal(n), math.sqrt(1 - pole**2), pole)
     return level * (rng.standard_normal(n) + rumble)
 
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cle_port import checkpoint
-from cle_port.backend import PerLength, choose, compile_function
+from cle_port.backend import PerLength, building, choose, compile_function
 from cle_port.errors import UserError
 from cle_port.models import Model
 from cle_port.parallel import (
@@ -46,7 +46,7 @@ from cle_port.train.opt import Optimizer
 from cle_port.train.saving import Saving
 from cle_port.utils import tolist
 
-__all__ = ["ON_NAN", "TrainLog", "Training", "check_resumable", "only_if_finite"]
+__all__ = ["ON_NAN", "TrainLog", "Training", "any_not_finite", "check_resumable"]
 
 logger = logging.getLogger(__name__)
 
@@ -191,16 +191,20 @@ class Training:
         """
         self.run_extension("ext_regularize_pre_grad")
         params = list(self.model.params.values())
-        grads: Any = pytensor.grad(self.cost, params)
+        with building():
+            grads: Any = pytensor.grad(self.cost, params)
         means = mean_over_devices([*grads, *self.outputs], self.devices)
         grads, self.outputs = means[: len(grads)], means[len(grads) :]
         self.grads: dict[TensorSharedVariable, TensorVariable] = dict(zip(params, grads))
         self.raw_grads = dict(self.grads)
         self.run_extension("ext_grad")
+        seen = [*self.outputs, *([] if self.grad_norm is None else [self.grad_norm])]
+        if self.on_nan != "original":
+            self.optimizer.skip = any_not_finite(seen)
         self.updates.update(self.optimizer.get_updates(self.grads))
         self.run_extension("ext_regularize_post_grad")
-        seen = [*self.outputs, *([] if self.grad_norm is None else [self.grad_norm])]
-        updates = self.updates if self.on_nan == "original" else only_if_finite(self.updates, seen)
+        keep = self.optimizer.unless_skipped
+        updates = {variable: keep(variable, new) for variable, new in self.updates.items()}
         return compile_function(self.inputs, seen, updates, self.backend, self.devices)
 
     def run(self) -> None:
@@ -528,20 +532,10 @@ class Training:
                 signal.signal(number, handler)
 
 
-def only_if_finite(
-    updates: Mapping[TensorSharedVariable, TensorVariable], seen: Sequence[TensorVariable]
-) -> dict[TensorSharedVariable, TensorVariable]:
-    """Updates that leave every variable as it is unless all of ``seen`` are finite.
-
-    Parameters
-    ----------
-    updates : mapping of TensorSharedVariable to tensor
-    seen : list of scalars
-        Costs, norm of the gradients.
-    """
-    bad = [pt.or_(pt.isnan(value), pt.isinf(value)) for value in seen]
-    any_bad = pt.or_(*bad) if len(bad) > 1 else bad[0]
-    return {variable: pt.switch(any_bad, variable, new) for variable, new in updates.items()}
+def any_not_finite(values: Sequence[TensorVariable]) -> TensorVariable:
+    """Whether one of some scalars is NaN or infinite."""
+    bad: Any = [pt.or_(pt.isnan(value), pt.isinf(value)) for value in values]
+    return pt.or_(*bad) if len(bad) > 1 else bad[0]
 
 
 def check_resumable(path: str | Path, meta: Mapping[str, Any]) -> None:

@@ -92,11 +92,12 @@ class GradientClipping(Extension):
         """Replace the gradients of ``mainloop.grads``; hand their norm to ``grad_norm``."""
         batch_size = np.asarray(self.batch_size, dtype=pytensor.config.floatX)
         grads = {p: g / batch_size for p, g in mainloop.grads.items()}
-        square = sum((g**2).sum() for g in grads.values())
-        norm = pt.sqrt(square)
+        norm = pt.sqrt(sum((g**2).sum() for g in grads.values()))
         mainloop.grad_norm = norm
         scale = self.scaler / pt.maximum(self.scaler, norm)
-        not_finite = pt.or_(pt.isnan(square), pt.isinf(square))
+        # The original looks at the norm's square, which is finite if and only if the norm
+        # is.  XLA adds up the squares again for each number of each parameter if asked so.
+        not_finite = pt.or_(pt.isnan(norm), pt.isinf(norm))
         for p, g in grads.items():
             clipped = g * scale
             mainloop.grads[p] = (

@@ -35,18 +35,36 @@ class Optimizer:
     state : dict of str to TensorSharedVariable
         Moments and counters by name (``adam_m/<parameter>`` and so on), filled
         by `get_updates`: what a checkpoint saves.
+    skip : scalar tensor of bool, optional
+        Where it is true at an update, everything stays as it is; set by
+        `Training` before `get_updates`.
 
     Notes
     -----
-    Counterpart: ``cle.train.opt.Optimizer``.  The variables of ``state`` carry
-    no names of their own, as in the original: `WeightNorm` picks updates by
-    name and must not see moments.
+    Counterpart: ``cle.train.opt.Optimizer``; ``skip`` is ours.  The variables
+    of ``state`` carry no names of their own, as in the original: `WeightNorm`
+    picks updates by name and must not see moments.
     """
 
     def __init__(self, lr: float, lr_scalers: Mapping[str, float] | None = None) -> None:
         self.lr = sharedX(lr)
         self.lr_scalers = dict(lr_scalers or {})
         self.state: dict[str, TensorSharedVariable] = {}
+        self.skip: TensorVariable | None = None
+        self._kept: set[TensorVariable] = set()
+
+    def unless_skipped(self, old: TensorSharedVariable, new: TensorVariable) -> TensorVariable:
+        """Return ``new``, or ``old`` where ``skip`` is true.
+
+        An optimizer that goes on computing with the new value of its state
+        passes it through here first.  The compiled update then has one new
+        value, not two, and can write it over the old one.
+        """
+        if self.skip is None or new in self._kept:
+            return new
+        kept = pt.switch(self.skip, old, new)
+        self._kept.add(kept)
+        return kept
 
     def get_updates(self, grads: Gradients) -> Updates:
         """Turn gradients into updates of parameters and state.
@@ -131,8 +149,8 @@ class Adam(Optimizer):
         for p, g in grads.items():
             m = self._zeros_like(p, "adam_m")
             v = self._zeros_like(p, "adam_v")
-            m_t = b1 * m + (1 - b1) * g
-            v_t = self.b2 * v + (1 - self.b2) * g**2
+            m_t = self.unless_skipped(m, b1 * m + (1 - b1) * g)
+            v_t = self.unless_skipped(v, self.b2 * v + (1 - self.b2) * g**2)
             m_hat = m_t / (1.0 - b1_t)
             v_hat = v_t / (1.0 - b2_t)
             step = m_hat / (pt.sqrt(v_hat) + self.eps)
