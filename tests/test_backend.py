@@ -1,6 +1,8 @@
 """Backends: choosing one, the same numbers on each, and fewer nodes inside scans."""
 
+import gc
 import importlib.util
+import tracemalloc
 
 import numpy as np
 import pytensor
@@ -218,6 +220,53 @@ def test_scans_are_merged_whenever_something_is_compiled(monkeypatch):
     assert len(seen) == 1
     pytensor.function([], pt.constant(1.0) + 1.0, mode="JAX")
     assert len(seen) == 1
+
+
+def test_no_large_array_of_one_value_is_written_out_while_rewriting():
+    """A scan's gradient adds up a weight's from zeros for all its steps."""
+    n, size = 400, 200
+    with pytensor.config.change_flags(floatX="float64"):
+        x, W = pt.tensor("x", shape=(n, 1, size)), sharedX(np.zeros((size, size)), "W")
+        states = pytensor.scan(
+            lambda x_t, h: pt.tanh(x_t + pt.dot(h, W)),
+            sequences=[x],
+            outputs_info=[pt.zeros((1, size))],
+            return_updates=False,
+        )
+        gradient = pytensor.grad(states.sum(), W)
+        tracemalloc.start()
+        try:
+            compile_function([x], gradient, None, "jax")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < n * size**2 * 8 / 2
+
+
+def test_graphs_are_built_with_less_bookkeeping():
+    """And all is as before afterwards, also after an error; who asks for details gets them."""
+    before = gc.get_threshold(), pytensor.config.traceback__limit
+    with backend.building():
+        assert gc.get_threshold()[0] > before[0][0]
+        assert not getattr(pt.dscalar().tag, "trace", None)
+    with pytest.raises(UserError), backend.building():
+        raise UserError("something")
+    assert before == (gc.get_threshold(), pytensor.config.traceback__limit)
+    with pytensor.config.change_flags(exception_verbosity="high"), backend.building():
+        assert pytensor.config.traceback__limit == before[1]
+
+
+def test_new_values_take_the_place_of_old_ones():
+    """No copy is left: neither of the values before an update, nor of the first ones."""
+    import jax
+
+    W = sharedX(np.zeros((123, 45)), "W")
+    fn = compile_function([], [], {W: W + 1}, "jax")
+    for _ in range(3):
+        fn()
+    np.testing.assert_array_equal(W.get_value(), np.full((123, 45), 3.0))
+    gc.collect()
+    assert len([array for array in jax.live_arrays() if array.shape == (123, 45)]) == 1
 
 
 def test_jax_may_compute_in_double_precision():

@@ -136,6 +136,33 @@ def test_order_of_events():
     assert mainloop.interrupted is None
 
 
+def test_parameters_and_moments_are_written_in_place(monkeypatch):
+    """XLA copies none of them before it updates: an update has one new value of each."""
+    monkeypatch.setattr(cle_port.train, "compile_function", compile_function)
+    x, W = pt.tensor("x", shape=(5, 13), dtype="float64"), sharedX(np.eye(13, 7), "W")
+    cost = pt.tanh(x @ W).sum()
+    cost.name = "cost"
+    mainloop = Training(
+        name="m",
+        data=Batches(),
+        model=Model(inputs=[x], nodes=[], params={"W": W}),
+        optimizer=Adam(lr=0.1),
+        cost=cost,
+        outputs=cost,
+        extension=[GradientClipping(batch_size=5, check_nan=1), WeightNorm()],
+        backend="jax",
+        quiet=True,
+    )
+    mainloop.update([np.ones((5, 13))])
+    stored = [container.storage[0] for container in mainloop.cost_fn.input_storage]
+    arguments = [np.zeros((5, 13)) if value is None else value for value in stored]
+    compiled = mainloop.cost_fn.vm.jit_fn.jitted.lower(*arguments).compile()
+    program = compiled.as_text().split("ENTRY")[-1]
+    assert "f64[13,7]" in program
+    copies = [line for line in program.splitlines() if "f64[13,7]" in line and " copy(" in line]
+    assert not copies
+
+
 def test_extensions_on_gradients_and_updates_run_while_the_graph_is_built():
     events = []
     names = ("ext_regularize_pre_grad", "ext_grad", "ext_regularize_post_grad")
