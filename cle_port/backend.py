@@ -9,14 +9,11 @@ No counterpart in the original, where Theano's C compiler was the only choice.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib.util
-import inspect
 import logging
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -31,7 +28,6 @@ from pytensor.graph.features import ReplaceValidate
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import GraphRewriter
-from pytensor.link.jax.linker import JAXLinker
 from pytensor.scan.op import Scan
 from pytensor.tensor.basic import Alloc
 from pytensor.tensor.elemwise import CAReduce
@@ -39,6 +35,7 @@ from pytensor.tensor.elemwise import CAReduce
 from cle_port import blas
 from cle_port.cache import cache_dir
 from cle_port.errors import UserError
+from cle_port.linker import InPlaceJAXLinker
 from cle_port.loops import TakeOutOfScans, editable, settings_of
 from cle_port.parallel import sharded
 from cle_port.utils import tolist
@@ -292,59 +289,6 @@ def _mode(name: str) -> Mode:
         return mode
     mode = mode.excluding(*REPLACED, *WITHOUT_USE).register((TakeOutOfScans(), 1.7))
     return Mode(InPlaceJAXLinker(), mode.provided_optimizer)
-
-
-class InPlaceJAXLinker(JAXLinker):
-    """JAX, told to write new values of shared variables over the old ones.
-
-    Without it every update allocates parameters and moments anew, beside the
-    first ones, which PyTensor would keep.
-    """
-
-    def fgraph_convert(self, *args: Any, **kwargs: Any) -> Callable:
-        """Make a Python function of the graph, without the values of its arguments."""
-        fn = super().fgraph_convert(*args, **kwargs)
-        for name in inspect.signature(fn).parameters:
-            fn.__globals__.pop(name, None)
-        return fn
-
-    def jit_compile(self, fn: Callable) -> Callable:
-        """Compile ``fn``, whose arguments are the graph's inputs in their order."""
-        import jax
-
-        fgraph: Any = self.fgraph
-        updated = set((fgraph.update_mapping or {}).values())
-        return _CompiledFirst(
-            jax.jit(
-                fn,
-                static_argnums=self.scalar_shape_inputs,
-                donate_argnums=sorted(updated - set(self.scalar_shape_inputs)),
-            )
-        )
-
-
-class _CompiledFirst:
-    """A function of JAX that returns the memory which compiling took before it takes its own."""
-
-    def __init__(self, jitted: Any) -> None:
-        self.jitted = jitted
-        self.is_compiled = False
-
-    def __call__(self, *args: Any) -> Any:
-        if not self.is_compiled:
-            self.jitted.lower(*args).compile()  # JAX remembers it
-            return_memory()
-            self.is_compiled = True
-        return self.jitted(*args)
-
-
-def return_memory() -> None:
-    """Give memory that is free, but kept for later, back to the system; on Linux only."""
-    gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, no other
-        if trim is not None:
-            trim(0)
 
 
 @cache

@@ -34,12 +34,12 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
-from pytensor.link.jax.linker import JAXLinker
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.errors import UserError
+from cle_port.linker import CompiledFirst, InPlaceJAXLinker
 
 AXIS = "batch"  # of the mesh of devices
 
@@ -359,7 +359,7 @@ def sharded(mode: Mode, devices: int) -> Mode:
     return Mode(linker=ShardedLinker(devices), optimizer=mode.provided_optimizer)
 
 
-class ShardedLinker(JAXLinker):
+class ShardedLinker(InPlaceJAXLinker):
     """Run a graph of the operations above on several devices.
 
     Whole batches (see `divided_axes`) are divided among the devices; all other
@@ -395,7 +395,8 @@ class ShardedLinker(JAXLinker):
         parallel = jax.shard_map(
             fn, mesh=mesh, in_specs=in_specs, out_specs=specs(fgraph.outputs), check_vma=False
         )
-        return _Placing(jax.jit(parallel), [NamedSharding(mesh, spec) for spec in in_specs])
+        jitted = jax.jit(parallel, donate_argnums=self.overwritten())
+        return CompiledFirst(_Placing(jitted, [NamedSharding(mesh, spec) for spec in in_specs]))
 
 
 def divided_axes(fgraph: FunctionGraph) -> dict[Variable, int]:

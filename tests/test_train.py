@@ -156,7 +156,7 @@ def test_parameters_and_moments_are_written_in_place(monkeypatch):
     mainloop.update([np.ones((5, 13))])
     stored = [container.storage[0] for container in mainloop.cost_fn.input_storage]
     arguments = [np.zeros((5, 13)) if value is None else value for value in stored]
-    compiled = mainloop.cost_fn.vm.jit_fn.jitted.lower(*arguments).compile()
+    compiled = mainloop.cost_fn.vm.jit_fn.lower(*arguments).compile()
     program = compiled.as_text().split("ENTRY")[-1]
     assert "f64[13,7]" in program
     copies = [line for line in program.splitlines() if "f64[13,7]" in line and " copy(" in line]
