@@ -179,7 +179,9 @@ def test_two_processes_leave_the_files_of_one(dataset, folders, tmp_path):
             process.kill()
     assert [process.returncode for process in pair] == [0, 0], ends
     assert "Saving model" in ends[0][0]
-    assert ends[1][0] == "", "only the first process speaks"
+    # The library under JAX that connects CPUs writes lines of its own.
+    spoken = [line for line in ends[1][0].splitlines() if not line.startswith("[Gloo]")]
+    assert spoken == [], "only the first process speaks"
 
     names = [sorted(p.name for p in (tmp_path / kind).iterdir()) for kind in ("one", "two")]
     assert names[0] == names[1]
