@@ -16,6 +16,7 @@ import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
 
+from cle_port.command_line import Parser, ended
 from cle_port.errors import UserError, one_line
 from cle_port.progress import progress_bar
 from datasets.blizzard import save_statistics, statistics_path
@@ -443,8 +444,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 after bad input, or 130 after an interruption.
     """
-    options = _parser().parse_args(argv)
-    try:
+
+    def command() -> int:
+        options = _parser().parse_args(argv)
         summary = build(
             options.SOURCE,
             options.OUT,
@@ -454,21 +456,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             strict=options.strict,
             force=options.force,
         )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    if not options.quiet:
-        print(summary)
-    elif summary.skipped:
-        print("\n".join(summary.skipped_lines()), file=sys.stderr)
-    return 0
+        if not options.quiet:
+            print(summary)
+        elif summary.skipped:
+            print("\n".join(summary.skipped_lines()), file=sys.stderr)
+        return 0
+
+    return ended(command)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m datasets.blizzard", description="Commands for the Blizzard data."
     )
     commands = parser.add_subparsers(dest="command", required=True)

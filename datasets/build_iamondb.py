@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cle_port.command_line import Parser, ended
 from cle_port.errors import UserError
 from cle_port.progress import progress_bar
 from datasets.iamondb_hdf5 import FILE_NAME, SPLITS, Line, LineWriter, read_lines
@@ -388,8 +389,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 after bad input, or 130 after an interruption.
     """
-    options = _parser().parse_args(argv)
-    try:
+
+    def command() -> int:
+        options = _parser().parse_args(argv)
         summary = build(
             options.SOURCE,
             options.OUT,
@@ -398,21 +400,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             strict=options.strict,
             force=options.force,
         )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    if not options.quiet:
-        print(summary)
-    elif summary.skipped:
-        print("\n".join(summary.skipped_lines()), file=sys.stderr)
-    return 0
+        if not options.quiet:
+            print(summary)
+        elif summary.skipped:
+            print("\n".join(summary.skipped_lines()), file=sys.stderr)
+        return 0
+
+    return ended(command)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m datasets.iamondb", description="Commands for the IAM-OnDB data."
     )
     commands = parser.add_subparsers(dest="command", required=True)

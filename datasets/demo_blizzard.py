@@ -47,7 +47,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -58,6 +57,7 @@ from scipy.io import wavfile
 from scipy.ndimage import gaussian_filter1d
 
 from cle_port.cache import cache_dir
+from cle_port.command_line import Parser, ended
 from cle_port.errors import UserError
 from cle_port.progress import progress_bar
 from datasets.blizzard import row_ranges, save_statistics, statistics_path
@@ -899,13 +899,8 @@ def _is_intact(folder: Path) -> bool:
 # ----------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see python -m datasets.demo_blizzard --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m datasets.demo_blizzard",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(
@@ -972,16 +967,13 @@ def main(args: Sequence[str] | None = None) -> int:
     int
         Exit status: 0, or 2 after an error of the user's.
     """
-    try:
+
+    def command() -> int:
         options = _parser().parse_args(args)
         _write_wav(options.out, options.seconds, options.seed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return ended(command)
 
 
 if __name__ == "__main__":

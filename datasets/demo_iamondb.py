@@ -37,7 +37,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.random import PCG64, Generator
@@ -45,6 +44,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from cle_port.cache import cache_dir
+from cle_port.command_line import Parser, ended
 from cle_port.errors import UserError
 from cle_port.progress import progress_bar
 from datasets.hdf5_rows import unwritable
@@ -557,13 +557,8 @@ def _is_intact(path: Path) -> bool:
 # ----------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see python -m datasets.demo_iamondb --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m datasets.demo_iamondb",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(
@@ -625,16 +620,13 @@ def main(args: Sequence[str] | None = None) -> int:
     int
         Exit status: 0, or 2 after an error of the user's.
     """
-    try:
+
+    def command() -> int:
         options = _parser().parse_args(args)
         _draw(options.out, options.lines, options.seed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return ended(command)
 
 
 if __name__ == "__main__":

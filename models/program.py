@@ -24,6 +24,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from cle_port import blas, checkpoint
 from cle_port.backend import choose, compile_function
+from cle_port.command_line import ended
 from cle_port.data import Iterator
 from cle_port.errors import UserError
 from cle_port.files import replace_file
@@ -129,7 +130,8 @@ def run(
         Exit status: 0, 2 after a `UserError` or for want of memory, 128 plus the signal's number
         after a signal.
     """
-    try:
+
+    def train() -> int:
         with terminable():
             args = resolve(name, widths, doc or "", sys.argv[1:] if argv is None else argv)
             args = join(args)
@@ -140,16 +142,9 @@ def run(
                     mainloop.resume(args.resume)
                     write_settings(files_of(args, name).config, args)
                 mainloop.run()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"error: not enough memory ({error}); use smaller sizes", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print("interrupted; checkpoints written so far are whole", file=sys.stderr)
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    return 128 + mainloop.interrupted if mainloop.interrupted else 0
+        return 128 + mainloop.interrupted if mainloop.interrupted else 0
+
+    return ended(train, "checkpoints written so far are whole", "use smaller sizes")
 
 
 @contextmanager

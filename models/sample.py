@@ -41,6 +41,7 @@ from scipy.signal import spectrogram
 
 from cle_port import checkpoint
 from cle_port.backend import BACKENDS, choose, compile_function
+from cle_port.command_line import Parser, ended
 from cle_port.errors import UserError
 from cle_port.files import write
 from cle_port.progress import elapsed_time, progress_bar
@@ -590,11 +591,6 @@ def _png(figure: Any) -> bytes:
 # --- the program ----------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UserError(f"{message} (--help shows all options)")
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line.
 
@@ -603,7 +599,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     UserError
         If an option is unknown or its value is wrong.
     """
-    parser = _Parser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -786,18 +782,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, 2 after a `UserError` or for want of memory, 130 after
         an interrupt.
     """
-    try:
-        options = parse(sys.argv[1:] if argv is None else argv)
-        written = sample(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"error: not enough memory ({error}); ask for less at once", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; files written so far are whole", file=sys.stderr)
-        return 130
+    args = sys.argv[1:] if argv is None else argv
+    return ended(
+        lambda: report(parse(args)), "files written so far are whole", "ask for less at once"
+    )
+
+
+def report(options: argparse.Namespace) -> int:
+    """Sample, and say what was written; returns the exit status."""
+    written = sample(options)
     if not options.quiet:
         print(f"wrote {len(written)} files, from {written[0]} on")
         if not has_matplotlib():

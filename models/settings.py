@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cle_port.backend import BACKENDS
+from cle_port.command_line import Parser
 from cle_port.errors import UserError
 from cle_port.mrg import M2
 from cle_port.train import ON_NAN
@@ -384,18 +385,8 @@ def _convert(key: str, text: str, where: str) -> Any:
         raise UserError(f"{where}: {key} is {text!r}; it must be {article}") from None
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are `UserError`s and suggest the nearest flag."""
-
-    def error(self, message: str) -> Any:
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-        near = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
-        hint = f"; did you mean {near[0]}?" if unknown.startswith("-") and near else ""
-        raise UserError(f"{message}{hint} (--help shows all options)")
-
-
 def _parser(description: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,

@@ -478,7 +478,7 @@ def test_command_writes_wav(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "required: OUT.wav; see python -m datasets.demo_blizzard --help"),
+        ([], "required: OUT.wav (--help shows all options)"),
         (["{}/a.wav", "--seconds", "long"], "argument --seconds: invalid float value: 'long'"),
         (["{}/a.wav", "--seconds", "0"], "--seconds must be above 0 and at most 3600, not 0"),
         (["{}/a.wav", "--seconds", "nan"], "--seconds must be above 0"),

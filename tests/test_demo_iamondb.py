@@ -276,7 +276,7 @@ def test_command_draws(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "required: OUT.svg; see python -m datasets.demo_iamondb --help"),
+        ([], "required: OUT.svg (--help shows all options)"),
         (["{}/a.svg", "--lines", "many"], "argument --lines: invalid int value: 'many'"),
         (["{}/a.svg", "--lines", "0"], "--lines must be 1 to 1000, not 0"),
         (["{}/a.svg", "--lines", "1001"], "--lines must be 1 to 1000"),

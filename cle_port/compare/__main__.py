@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from cle_port.errors import UserError
+from cle_port.command_line import ended
 
 MODULES = {"record": "record", "import": "importing", "export": "exporting"}
 
@@ -29,18 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = "command"
     if args and args[0] in MODULES:
         module = MODULES[args.pop(0)]
-    try:
-        # Loaded only when asked for, so that each command starts quickly.
-        return importlib.import_module(f"cle_port.compare.{module}").main(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"error: not enough memory ({error}); use a smaller file", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    # Loaded only when asked for, so that each command starts quickly.
+    return ended(lambda: importlib.import_module(f"cle_port.compare.{module}").main(args))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cle_port.backend import BACKENDS
+from cle_port.command_line import Parser
 from cle_port.compare import terminal
 from cle_port.compare.differences import Comparison, Difference
 from cle_port.compare.page import page
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m cle_port.compare",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,11 +10,11 @@ No counterpart in the original.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from cle_port import checkpoint
+from cle_port.command_line import Parser
 from cle_port.errors import UserError
 
 ORIGIN = ("program", "settings", "params")  # what of the description goes along
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     UserError
         If the checkpoint is unusable or OUT cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m cle_port.compare export",
         description="Write the parameters of a checkpoint of the port by name, for load_params of "
         "the original.",

@@ -10,7 +10,6 @@ Counterpart: ``cle.utils.unpickle`` and ``cle.utils.initialize_from_pkl``.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import pytensor
 from numpy.typing import NDArray
 
 from cle_port import checkpoint
+from cle_port.command_line import Parser
 from cle_port.compare.command import import_programs
 from cle_port.errors import UserError, one_line
 from cle_port.train.log import TrainLog
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
     UserError
         If the checkpoint is unusable or OUT cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m cle_port.compare import",
         description="Turn a pickle that the original's training saved into a checkpoint of the "
         "port, for models/sample.py and for more training. Theano is not needed and nothing in "

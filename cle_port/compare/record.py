@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from cle_port.command_line import Parser
 from cle_port.compare import record_original
 from cle_port.errors import UserError
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     UserError
         If Python cannot be started or the copy cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m cle_port.compare record",
         description="Record what the original computes, in files that compare repeats.",
         epilog="python -m cle_port.compare.record_original --help shows the SCRIPT ARGUMENTS.",

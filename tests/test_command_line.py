@@ -1,0 +1,65 @@
+"""How command lines complain, and how they end."""
+
+import argparse
+
+import pytest
+
+from cle_port.command_line import Parser, ended
+from cle_port.errors import UserError
+
+
+@pytest.fixture
+def parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="p")
+    parser.add_argument("--frames", type=int)
+    command = parser.add_subparsers().add_parser("build")
+    command.add_argument("--seq_len", type=int)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--frame5", "3"], "unrecognized arguments: --frame5 3; did you mean --frames?"),
+        (["--xyz"], "unrecognized arguments: --xyz"),
+        (["--frames", "many"], "argument --frames: invalid int value: 'many'"),
+        (["build", "--seq_len"], "argument --seq_len: expected one argument"),
+    ],
+)
+def test_complaints(argv, message, parser):
+    with pytest.raises(UserError) as error:
+        parser.parse_args(argv)
+    assert str(error.value) == f"{message} (--help shows all options)"
+
+
+def test_help_is_not_an_error(parser, capsys):
+    with pytest.raises(SystemExit) as end:
+        ended(lambda: parser.parse_args(["--help"]) and 0)
+    assert end.value.code == 0
+    assert "--frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "line"),
+    [
+        (UserError("give another file"), 2, "error: give another file"),
+        (MemoryError("8 GiB"), 2, "error: not enough memory (8 GiB); ask for less"),
+        (KeyboardInterrupt(), 130, "interrupted; all is well"),
+        (KeyboardInterrupt(15), 143, "interrupted; all is well"),
+    ],
+)
+def test_ends(raised, status, line, capsys):
+    def command():
+        raise raised
+
+    assert ended(command, "all is well", "ask for less") == status
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_other_errors_are_bugs():
+    with pytest.raises(ZeroDivisionError):
+        ended(lambda: 1 // 0)
+
+
+def test_a_command_s_own_status():
+    assert ended(lambda: 1) == 1
