@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytensor
 import pytest
 
 from cle_port.compare import tolerances
@@ -239,3 +240,18 @@ def test_end_of_the_run(run):
     rows = run.section("end of the run").differences
     assert len(rows) == 5
     assert all(row.absolute == 0 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["blizzard_vrnn_gmm", "iamondb_vrnn_gmm"])
+@pytest.mark.parametrize("backend", ["c", "numba"])
+def test_other_backends(backend, label, tmp_path):
+    """The graph is the same; each compiles it for minutes."""
+    if backend == "c" and not pytensor.config.cxx:
+        pytest.skip("there is no C++ compiler")
+    recording = load(label, "float64", "strong")
+    program = compile_program(recording, "float64", tmp_path, backend)
+    comparison = compare_run(program, repeat_run(program, recording))
+    assert program.mainloop.backend == backend
+    assert comparison.first() is None
+    assert comparison.ok
