@@ -91,15 +91,16 @@ class GradientClipping(Extension):
     def exe(self, mainloop: Training) -> None:
         """Replace the gradients of ``mainloop.grads``; hand their norm to ``grad_norm``."""
         batch_size = np.asarray(self.batch_size, dtype=pytensor.config.floatX)
-        grads = {p: g / batch_size for p, g in mainloop.grads.items()}
-        norm = pt.sqrt(sum((g**2).sum() for g in grads.values()))
+        # Two things differ from the original in rounding at most, for XLA's sake: the gradients are
+        # divided after squares are added up, or it lays out the divisor as often as there are
+        # numbers in a gradient; and the norm, not its square, is tested for being finite, or it
+        # adds up the sums of all parameters for each number of each.
+        norm = pt.sqrt(sum((g**2).sum() for g in mainloop.grads.values())) / batch_size
         mainloop.grad_norm = norm
         scale = self.scaler / pt.maximum(self.scaler, norm)
-        # The original looks at the norm's square, which is finite if and only if the norm
-        # is.  XLA adds up the squares again for each number of each parameter if asked so.
         not_finite = pt.or_(pt.isnan(norm), pt.isinf(norm))
-        for p, g in grads.items():
-            clipped = g * scale
+        for p, g in mainloop.grads.items():
+            clipped = g / batch_size * scale
             mainloop.grads[p] = (
                 pt.switch(not_finite, 0.1 * p, clipped) if self.check_nan else clipped
             )
