@@ -21,8 +21,7 @@ from models.settings import Settings
 from models.vrnn_gmm import VRNN_GMM
 
 # Points in a line of IAM-OnDB.  The database is given out by registration only, so that its
-# lengths cannot be shipped: drawn from a lognormal distribution with a mean of about 630 points,
-# "around 700" being what Graves, arXiv:1308.0850, reports of it.
+# lengths cannot be shipped: an assumption, lognormal with a mean of about 630 points.
 LINE_LOG_MEAN, LINE_LOG_STD = np.log(600), 0.3
 LINE_RANGE = (100, 1800)
 
