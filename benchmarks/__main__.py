@@ -28,7 +28,19 @@ TITLES = {
     "data": "Data and logging",
 }
 
-FEW_AND_LONG = "--turns 3 --batches 1 --repeats 3 --peers ours pytorch:eager jax gemm:torch".split()
+FEW_AND_LONG = [
+    "--turns",
+    "3",
+    "--batches",
+    "1",
+    "--repeats",
+    "3",
+    "--peers",
+    "ours",
+    "pytorch:eager",
+    "jax",
+    "gemm:torch",
+]
 
 
 def main() -> int:
