@@ -28,20 +28,6 @@ TITLES = {
     "data": "Data and logging",
 }
 
-FEW_AND_LONG = [
-    "--turns",
-    "3",
-    "--batches",
-    "1",
-    "--repeats",
-    "3",
-    "--peers",
-    "ours",
-    "pytorch:eager",
-    "jax",
-    "gemm:torch",
-]
-
 
 def main() -> int:
     """Run the benchmarks from the command line; returns the exit status."""
@@ -81,6 +67,8 @@ def commands(part: str, args: argparse.Namespace) -> list[list[str]]:
         compare += ["--python", *args.python]
     peers = ["ours", "pytorch:eager", "pytorch:compiled", "jax"]
     limit = ["gemm:numpy", "gemm:torch", "gemm:jax"]
+    few = ["ours", "pytorch:eager", "jax", "gemm:torch"]
+    three_long_turns = ["--turns", "3", "--repeats", "3", "--batches", "1"]
     with_original = [*peers, *limit, "theano"] if args.original else [*peers, *limit]
     original = ["--original", args.original] if args.original else []
     return [
@@ -88,7 +76,7 @@ def commands(part: str, args: argparse.Namespace) -> list[list[str]]:
         [*compare, "--settings", "A-mid", "--peers", *with_original, *original],
         [*compare, "--settings", "B-paper", "--turns", "3", "--peers", *peers, *limit],
         # Each peer keeps 3 to 5 GB here, and what memory is short of costs time.
-        [*compare, "--settings", "A-wide", *FEW_AND_LONG],
+        [*compare, "--settings", "A-wide", *three_long_turns, "--peers", *few],
     ]
 
 

@@ -52,7 +52,9 @@ REPLACED = ("scan_push_out_seq", "scan_push_out_add", "scan_push_out_dot1")
 # none here, and take a tenth of the time of all rewriting.
 WITHOUT_USE = ("dot_diag_to_elemwise", "selection_dot_to_indexing", "useless_symmetric_transpose")
 
-LARGEST_FOLDED = 10_000  # numbers of one value that rewriting may write out
+# Numbers of one value that rewriting may write out: more than any shape or bias has, which
+# PyTensor had better know, less than the weights of a layer.
+LARGEST_FOLDED = 10_000
 
 
 class Choice(NamedTuple):
@@ -186,8 +188,9 @@ def _leave_allocations() -> None:
 
     The gradient of a scan begins the sums for each weight with zeros at all
     steps, of which a later rewriting keeps one.  PyTensor's constant folding
-    comes before it: 12 GB of zeros for the paper's handwriting model.
+    comes before it: some 10 GB of zeros for the paper's handwriting model.
     """
+    # PyTensor asks the operation itself and nobody else: there is no setting to change.
     fold = Alloc.do_constant_folding
 
     def do_constant_folding(self: Alloc, fgraph: FunctionGraph, node: Apply) -> bool:

@@ -1,6 +1,6 @@
 """What all command lines share: complaints that name the nearest flag, and how they end.
 
-No counterpart in the original, whose scripts take no flags.
+No counterpart in the original, whose scripts take the path of a settings file and no flags.
 """
 
 from __future__ import annotations

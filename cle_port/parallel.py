@@ -396,7 +396,8 @@ class ShardedLinker(InPlaceJAXLinker):
             fn, mesh=mesh, in_specs=in_specs, out_specs=specs(fgraph.outputs), check_vma=False
         )
         jitted = jax.jit(parallel, donate_argnums=self.overwritten())
-        return CompiledFirst(_Placing(jitted, [NamedSharding(mesh, spec) for spec in in_specs]))
+        shardings = [NamedSharding(mesh, spec) for spec in in_specs]
+        return _Placing(CompiledFirst(jitted), shardings)
 
 
 def divided_axes(fgraph: FunctionGraph) -> dict[Variable, int]:

@@ -6,7 +6,6 @@ import argparse
 import math
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,11 @@ import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
 
-from cle_port.command_line import Parser, ended
+from cle_port.command_line import Parser
 from cle_port.errors import UserError, one_line
 from cle_port.progress import progress_bar
 from datasets.blizzard import save_statistics, statistics_path
+from datasets.building import run
 from datasets.grep_blizzard_hdf5 import (
     SAMPLE_RATE,
     SampleFile,
@@ -444,25 +444,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 after bad input, or 130 after an interruption.
     """
-
-    def command() -> int:
-        options = _parser().parse_args(argv)
-        summary = build(
-            options.SOURCE,
-            options.OUT,
-            batch_size=options.batch_size,
-            seq_len=options.seq_len,
-            quiet=options.quiet,
-            strict=options.strict,
-            force=options.force,
-        )
-        if not options.quiet:
-            print(summary)
-        elif summary.skipped:
-            print("\n".join(summary.skipped_lines()), file=sys.stderr)
-        return 0
-
-    return ended(command)
+    return run(_parser(), build, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,16 +6,16 @@ import argparse
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cle_port.command_line import Parser, ended
+from cle_port.command_line import Parser
 from cle_port.errors import UserError
 from cle_port.progress import progress_bar
+from datasets.building import run
 from datasets.iamondb_hdf5 import FILE_NAME, SPLITS, Line, LineWriter, read_lines
 from datasets.iamondb_utils import (
     CHARSET,
@@ -389,24 +389,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 after bad input, or 130 after an interruption.
     """
-
-    def command() -> int:
-        options = _parser().parse_args(argv)
-        summary = build(
-            options.SOURCE,
-            options.OUT,
-            valid_share=options.valid_share,
-            quiet=options.quiet,
-            strict=options.strict,
-            force=options.force,
-        )
-        if not options.quiet:
-            print(summary)
-        elif summary.skipped:
-            print("\n".join(summary.skipped_lines()), file=sys.stderr)
-        return 0
-
-    return ended(command)
+    return run(_parser(), build, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

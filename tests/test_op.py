@@ -6,8 +6,16 @@ import pytensor.tensor as pt
 import pytest
 
 from cle_port.compare.units import cost_of, samples
-from cle_port.utils.op import logsumexp
-from tests.units import FLOATS, Graph, case_names, check_case, evaluate, recorded
+from cle_port.utils.op import logsumexp, not_finite
+from tests.units import (
+    FLOATS,
+    Graph,
+    case_names,
+    check_case,
+    compile_plainly,
+    evaluate,
+    recorded,
+)
 
 # Differences allowed in float32 are twice those that the recordings' README states.
 RTOL = {"float64": 1e-13, "float32": 2e-6}
@@ -43,3 +51,18 @@ def test_Gaussian_sample(case, floatX):
             assert value.dtype == theirs.dtype == floatX
             rounding = np.abs(theirs).max() * np.finfo(floatX).eps
             np.testing.assert_allclose(value, theirs, rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((1.0,), False),
+        ((1.0, -2.0), False),
+        ((np.nan,), True),
+        ((1.0, np.inf), True),
+        ((-np.inf, 0.0, 1.0), True),
+    ],
+)
+def test_not_finite(values, expected):
+    scalars = [pt.dscalar() for _ in values]
+    assert compile_plainly(scalars, not_finite(*scalars))(*values) == expected

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pytensor
-import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
@@ -45,8 +44,9 @@ from cle_port.train.log import TrainLog
 from cle_port.train.opt import Optimizer
 from cle_port.train.saving import Saving
 from cle_port.utils import tolist
+from cle_port.utils.op import not_finite
 
-__all__ = ["ON_NAN", "TrainLog", "Training", "any_not_finite", "check_resumable"]
+__all__ = ["ON_NAN", "TrainLog", "Training", "check_resumable"]
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ class Training:
         self.run_extension("ext_grad")
         seen = [*self.outputs, *([] if self.grad_norm is None else [self.grad_norm])]
         if self.on_nan != "original":
-            self.optimizer.skip = any_not_finite(seen)
+            self.optimizer.skip = not_finite(*seen)
         self.updates.update(self.optimizer.get_updates(self.grads))
         self.run_extension("ext_regularize_post_grad")
         keep = self.optimizer.unless_skipped
@@ -530,12 +530,6 @@ class Training:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-def any_not_finite(values: Sequence[TensorVariable]) -> TensorVariable:
-    """Whether one of some scalars is NaN or infinite."""
-    bad: Any = [pt.or_(pt.isnan(value), pt.isinf(value)) for value in values]
-    return pt.or_(*bad) if len(bad) > 1 else bad[0]
 
 
 def check_resumable(path: str | Path, meta: Mapping[str, Any]) -> None:

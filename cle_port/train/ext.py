@@ -41,6 +41,7 @@ from cle_port.errors import UserError
 from cle_port.parallel import from_each_device, over_batches
 from cle_port.rng import Batches
 from cle_port.utils import tolist
+from cle_port.utils.op import not_finite
 
 if TYPE_CHECKING:
     from cle_port.train import Training, TrainLog
@@ -98,12 +99,10 @@ class GradientClipping(Extension):
         norm = pt.sqrt(sum((g**2).sum() for g in mainloop.grads.values())) / batch_size
         mainloop.grad_norm = norm
         scale = self.scaler / pt.maximum(self.scaler, norm)
-        not_finite = pt.or_(pt.isnan(norm), pt.isinf(norm))
+        is_bad = not_finite(norm)
         for p, g in mainloop.grads.items():
             clipped = g / batch_size * scale
-            mainloop.grads[p] = (
-                pt.switch(not_finite, 0.1 * p, clipped) if self.check_nan else clipped
-            )
+            mainloop.grads[p] = pt.switch(is_bad, 0.1 * p, clipped) if self.check_nan else clipped
 
 
 class EpochCount(Extension):

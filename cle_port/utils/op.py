@@ -148,3 +148,12 @@ def component(v: TensorVariable, coeff: TensorVariable, idx: TensorVariable) -> 
     num_k = coeff.shape[1]
     v = v.reshape((v.shape[0], v.shape[1] // num_k, num_k))
     return v[pt.arange(v.shape[0]), :, idx]
+
+
+def not_finite(*values: TensorVariable) -> TensorVariable:
+    """Whether one of some scalars is NaN or infinite.
+
+    No counterpart: the original asks so of the gradients' norm alone.
+    """
+    first, *others = (pt.or_(pt.isnan(value), pt.isinf(value)) for value in values)
+    return pt.or_(first, *others) if others else first
