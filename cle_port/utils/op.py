@@ -5,6 +5,8 @@ Counterpart: ``cle/utils/op.py`` and ``cle/utils/gpu_op.py``.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
@@ -155,5 +157,4 @@ def not_finite(*values: TensorVariable) -> TensorVariable:
 
     No counterpart: the original asks so of the gradients' norm alone.
     """
-    first, *others = (pt.or_(pt.isnan(value), pt.isinf(value)) for value in values)
-    return pt.or_(first, *others) if others else first
+    return reduce(pt.or_, (pt.or_(pt.isnan(value), pt.isinf(value)) for value in values))
