@@ -11,8 +11,11 @@ rest, in the training graph, where a scan goes forward and another, made by
 2. `take_out`: what depends on no earlier step is computed for all steps at
    once before the scan; what no later step depends on, after it; sums over
    steps are taken outside.  Many small matrix products become few large ones.
+3. Some things stay inside, for memory is slower than arithmetic: the difference
+   `1 - y` of a gate's gradient (`arithmetic_inside`) and the transpose of a
+   weight matrix (`take_in_transposes`).
 
-No number changes but for the order in which rounding happens.  Both need to
+No number changes but for the order in which rounding happens.  They need to
 know the number of steps when the graph is compiled; otherwise they leave the
 scan alone.
 
@@ -33,7 +36,7 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.rewriting.basic import GraphRewriter
 from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.graph.traversal import ancestors, io_toposort
-from pytensor.scalar.basic import Add
+from pytensor.scalar.basic import Add, Mul, Neg, Sqr, Sub
 from pytensor.scan.op import Scan
 from pytensor.scan.utils import ScanArgs
 from pytensor.tensor.basic import Join, Split
@@ -44,6 +47,8 @@ from pytensor.tensor.subtensor import Subtensor, get_idx_list
 
 # Operations that PyTensor can carry out for all steps at once without a loop.
 OVER_TIME = (CAReduce, DimShuffle, Dot, Elemwise, Join, Softmax, Split, Subtensor)
+# Operations that take less time than to write their result to memory and to read it again.
+ARITHMETIC = (Add, Mul, Neg, Sqr, Sub)
 
 
 class TakeOutOfScans(GraphRewriter):
@@ -67,6 +72,9 @@ class TakeOutOfScans(GraphRewriter):
                 )
         for scan in scans:
             take_out(fgraph, scan)
+        for node in fgraph.toposort():
+            if isinstance(node.op, Scan):
+                take_in_transposes(fgraph, node)
 
 
 # ---------------------------------------------------------------------------
@@ -223,6 +231,7 @@ def take_out(fgraph: FunctionGraph, node: Apply) -> None:
     before = computed_before(order, varies, sequences)
     fed_back = set(ancestors(v for v in recurrent_outputs(args) if v not in sums))
     after = computed_after(order, varies - before, fed_back)
+    before -= arithmetic_inside(args, order, before, after, sums)
     if not (before or after or sums):
         return
     outside = sequences | before | after
@@ -289,7 +298,9 @@ def total(addend: Apply, values: Mapping[Variable, Any]) -> Any:
     a, *others = (values.get(v, v) for v in addend.inputs)
     if isinstance(addend.op, Dot) and a.ndim == others[0].ndim == 3:
         (b,) = others  # a and b have the shapes (T, m, k) and (T, k, n)
-        return a.dimshuffle(1, 0, 2).reshape((a.shape[1], -1)) @ b.reshape((-1, b.shape[2]))
+        # XLA reads a transposed matrix as it stands; each step's transposed it would write out.
+        rows = a.dimshuffle(0, 2, 1).reshape((-1, a.shape[1]))
+        return rows.T @ b.reshape((-1, b.shape[2]))
     (at_each_step,) = over_time(addend.outputs, values).values()
     return at_each_step.sum(axis=0, dtype=at_each_step.dtype)
 
@@ -340,6 +351,54 @@ def over_time(variables: Iterable[Variable], values: Mapping[Variable, Any]) -> 
     """Variables of one step for all steps at once, from the ``values`` of others."""
     variables = list(variables)
     return dict(zip(variables, vectorize_graph(variables, values))) if variables else {}
+
+
+# ---------------------------------------------------------------------------
+# 3. What had better stay inside
+
+
+def arithmetic_inside(
+    args: ScanArgs,
+    order: Sequence[Apply],
+    before: set[Variable],
+    after: set[Variable],
+    sums: Mapping[Variable, Apply],
+) -> set[Variable]:
+    """Variables that could be computed before, but cost less to compute at each step.
+
+    They are read inside only, and made of one variable that is not read there
+    anyway, at most: instead of y and 1 - y at all steps the scan reads y.
+    """
+    users = users_of([*order, *sums.values()])
+    inside = {v for node in order for v in node.outputs} - before - after
+    read = {v for node in order if node.outputs[0] in inside for v in node.inputs}
+    for node in reversed(order):
+        v = node.outputs[0]
+        if v not in before or v in args.inner_outputs or not is_arithmetic(node):
+            continue
+        new = {w for w in node.inputs if w in before or w in args.inner_in_seqs} - read
+        if len(new) <= 1 and all(user.outputs[0] in inside for user in users[v]):
+            inside.add(v)
+            read |= new
+    return before & inside
+
+
+def take_in_transposes(fgraph: FunctionGraph, node: Apply) -> None:
+    """Give a scan as they are the matrices that it got transposed.
+
+    XLA multiplies by a matrix or by its transpose alike; but the transpose that
+    it finds outside of a loop, it writes to memory, and copies it.
+    """
+    args = open_scan(node)
+    transposed: dict[Variable, Variable] = {}
+    for k, outer in enumerate(args.outer_in_non_seqs):
+        if is_transpose(outer.owner):
+            matrix = outer.owner.inputs[0]
+            inner = matrix.type()
+            transposed[args.inner_in_non_seqs[k]] = inner.T
+            args.outer_in_non_seqs[k], args.inner_in_non_seqs[k] = matrix, inner
+    if transposed:
+        replace_outputs(fgraph, node, close_scan(node, args, transposed))
 
 
 # ---------------------------------------------------------------------------
@@ -451,3 +510,13 @@ def identities(variables: Iterable[Variable]) -> tuple[Any, ...]:
 def is_add(node: Apply) -> bool:
     """Whether a node adds entry by entry."""
     return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Add)
+
+
+def is_arithmetic(node: Apply) -> bool:
+    """Whether a node is one of the operations that cost less than memory."""
+    return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, ARITHMETIC)
+
+
+def is_transpose(node: Apply | None) -> bool:
+    """Whether a node transposes a matrix."""
+    return node is not None and isinstance(node.op, DimShuffle) and node.op.new_order == (1, 0)

@@ -9,7 +9,7 @@ from pytensor.scan.op import Scan
 from pytensor.tensor.math import Dot
 
 from cle_port.backend import compile_function
-from cle_port.loops import time_steps
+from cle_port.loops import is_transpose, time_steps
 
 pytest.importorskip("jax")
 
@@ -92,6 +92,21 @@ def test_only_the_recurrence_stays_inside(compiled):
     assert len(products(forward.fgraph)) == 1  # h U
     assert len(products(backward.fgraph)) == 1  # of the gradient with U transposed
     assert backward.info.n_untraced_sit_sot == 0  # sums over steps
+
+
+def test_transposes_stay_inside(compiled):
+    _, backward = scans(compiled[0])
+    (product,) = products(backward.fgraph)
+    assert is_transpose(product.inputs[1].owner)
+    assert product.inputs[1].owner.inputs[0] in backward.fgraph.inputs
+
+
+def test_arithmetic_stays_inside(compiled):
+    """The scan that goes back reads h itself, from the forward one, not 1 - h**2."""
+    fgraph = compiled[0].maker.fgraph
+    forward, backward = (n for n in fgraph.toposort() if isinstance(n.op, Scan))
+    read = [time_steps(fgraph, v)[0] for v in backward.op.outer_seqs(backward.inputs)]
+    assert any(v in forward.outputs for v in read)
 
 
 def test_pytensor_alone_leaves_more_inside(compiled):
