@@ -33,35 +33,15 @@ class InPlaceJAXLinker(JAXLinker):
         """Compile ``fn``, whose arguments are the graph's inputs in their order."""
         import jax
 
+        donated = self.overwritten()
         static = self.scalar_shape_inputs
-        return CompiledFirst(
-            jax.jit(
-                fn,
-                static_argnums=static,
-                donate_argnums=self.overwritten(),
-                compiler_options=compiler_options(),
-            )
-        )
+        return CompiledFirst(jax.jit(fn, static_argnums=static, donate_argnums=donated))
 
     def overwritten(self) -> list[int]:
         """Numbers of the inputs that an update gives new values."""
         fgraph: Any = self.fgraph
         updated = set((fgraph.update_mapping or {}).values())
         return sorted(updated - set(self.scalar_shape_inputs))
-
-
-def compiler_options() -> dict[str, Any]:
-    """Return what XLA is told: on CPU, to order operations so that little memory is in use.
-
-    By itself it orders them so that many could run side by side.  Each of ours
-    keeps all cores busy; less memory is faster.
-    """
-    import jax
-
-    is_known = jax.__version_info__ >= (0, 9, 2)
-    if jax.default_backend() != "cpu" or not is_known:
-        return {}
-    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 class CompiledFirst:

@@ -49,6 +49,8 @@ from pytensor.tensor.subtensor import Subtensor, get_idx_list
 OVER_TIME = (CAReduce, DimShuffle, Dot, Elemwise, Join, Softmax, Split, Subtensor)
 # Operations that take less time than to write their result to memory and to read it again.
 ARITHMETIC = (Add, Mul, Neg, Sqr, Sub)
+# Steps for which a transposed copy of a matrix does not pay.
+FEW_STEPS = 100
 
 
 class TakeOutOfScans(GraphRewriter):
@@ -386,9 +388,12 @@ def arithmetic_inside(
 def take_in_transposes(fgraph: FunctionGraph, node: Apply) -> None:
     """Give a scan as they are the matrices that it got transposed.
 
-    XLA multiplies by a matrix or by its transpose alike; but the transpose that
-    it finds outside of a loop, it writes to memory, and copies it.
+    XLA multiplies by a matrix or by its transpose; but the transpose that it
+    finds outside of a loop, it writes to memory, and copies it.  Over many steps
+    that pays, for with some shapes it multiplies faster by the copy.
     """
+    if (number_of_steps(node) or 0) > FEW_STEPS:
+        return
     args = open_scan(node)
     transposed: dict[Variable, Variable] = {}
     for k, outer in enumerate(args.outer_in_non_seqs):

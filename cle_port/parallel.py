@@ -39,7 +39,7 @@ from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from cle_port.errors import UserError
-from cle_port.linker import CompiledFirst, InPlaceJAXLinker, compiler_options
+from cle_port.linker import CompiledFirst, InPlaceJAXLinker
 
 AXIS = "batch"  # of the mesh of devices
 
@@ -395,9 +395,7 @@ class ShardedLinker(InPlaceJAXLinker):
         parallel = jax.shard_map(
             fn, mesh=mesh, in_specs=in_specs, out_specs=specs(fgraph.outputs), check_vma=False
         )
-        jitted = jax.jit(
-            parallel, donate_argnums=self.overwritten(), compiler_options=compiler_options()
-        )
+        jitted = jax.jit(parallel, donate_argnums=self.overwritten())
         shardings = [NamedSharding(mesh, spec) for spec in in_specs]
         return _Placing(CompiledFirst(jitted), shardings)
 

@@ -8,6 +8,7 @@ from pytensor.compile.mode import get_mode
 from pytensor.scan.op import Scan
 from pytensor.tensor.math import Dot
 
+from cle_port import loops
 from cle_port.backend import compile_function
 from cle_port.loops import is_transpose, time_steps
 
@@ -99,6 +100,16 @@ def test_transposes_stay_inside(compiled):
     (product,) = products(backward.fgraph)
     assert is_transpose(product.inputs[1].owner)
     assert product.inputs[1].owner.inputs[0] in backward.fgraph.inputs
+
+
+def test_transposes_stay_outside_of_many_steps(monkeypatch):
+    monkeypatch.setattr(loops, "FEW_STEPS", STEPS - 1)
+    x, params, cost = model(STEPS)
+    _, backward = scans(
+        compile_function([x], pytensor.grad(cost, list(params.values())), None, "jax")
+    )
+    (product,) = products(backward.fgraph)
+    assert product.inputs[1] in backward.fgraph.inputs
 
 
 def test_arithmetic_stays_inside(compiled):
