@@ -371,12 +371,12 @@ def arithmetic_inside(
     They are read inside only, and made of one variable that is not read there
     anyway, at most: instead of y and 1 - y at all steps the scan reads y.
     """
-    users = users_of([*order, *sums.values()])
+    users, outputs = users_of([*order, *sums.values()]), args.inner_outputs
     inside = {v for node in order for v in node.outputs} - before - after
     read = {v for node in order if node.outputs[0] in inside for v in node.inputs}
     for node in reversed(order):
         v = node.outputs[0]
-        if v not in before or v in args.inner_outputs or not is_arithmetic(node):
+        if v not in before or v in outputs or not is_elementwise(node, ARITHMETIC):
             continue
         new = {w for w in node.inputs if w in before or w in args.inner_in_seqs} - read
         if len(new) <= 1 and all(user.outputs[0] in inside for user in users[v]):
@@ -392,7 +392,8 @@ def take_in_transposes(fgraph: FunctionGraph, node: Apply) -> None:
     finds outside of a loop, it writes to memory, and copies it.  Over many steps
     that pays, for with some shapes it multiplies faster by the copy.
     """
-    if (number_of_steps(node) or 0) > FEW_STEPS:
+    steps = number_of_steps(node)
+    if steps is None or steps > FEW_STEPS:
         return
     args = open_scan(node)
     transposed: dict[Variable, Variable] = {}
@@ -514,12 +515,12 @@ def identities(variables: Iterable[Variable]) -> tuple[Any, ...]:
 
 def is_add(node: Apply) -> bool:
     """Whether a node adds entry by entry."""
-    return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Add)
+    return is_elementwise(node, Add)
 
 
-def is_arithmetic(node: Apply) -> bool:
-    """Whether a node is one of the operations that cost less than memory."""
-    return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, ARITHMETIC)
+def is_elementwise(node: Apply, kinds: type | tuple[type, ...]) -> bool:
+    """Whether a node does one of some kinds of scalar operation, entry by entry."""
+    return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, kinds)
 
 
 def is_transpose(node: Apply | None) -> bool:
