@@ -27,10 +27,12 @@ from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.features import ReplaceValidate
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
-from pytensor.graph.rewriting.basic import GraphRewriter
+from pytensor.graph.rewriting.basic import GraphRewriter, in2out
+from pytensor.scalar.math import Softplus
 from pytensor.scan.op import Scan
 from pytensor.tensor.basic import Alloc
 from pytensor.tensor.elemwise import CAReduce
+from pytensor.tensor.rewriting.math import local_batched_matmul_to_core_matmul_with_reshape
 
 from cle_port import blas
 from cle_port.cache import cache_dir
@@ -290,7 +292,12 @@ def _mode(name: str) -> Mode:
     mode = get_mode(PYTENSOR_MODES[name]).register((MergeInsideScans(), -1))
     if name != "jax":
         return mode
-    mode = mode.excluding(*REPLACED, *WITHOUT_USE).register((TakeOutOfScans(), 1.7))
+    mode = mode.excluding(*REPLACED, *WITHOUT_USE)
+    # Products at all steps become products of matrices at once.  Before that PyTensor would
+    # reverse what they read (gradients of the LSTM's gates), not what they give (of a layer).
+    mode = mode.register(
+        (TakeOutOfScans(), 1.7), (in2out(local_batched_matmul_to_core_matmul_with_reshape), 1.8)
+    )
     return Mode(InPlaceJAXLinker(), mode.provided_optimizer)
 
 
@@ -298,6 +305,7 @@ def _mode(name: str) -> Mode:
 def _set_up_jax() -> None:
     """Let both precisions work in one process; keep compiled code between runs."""
     import jax
+    import jax.numpy as jnp
     from pytensor.link.jax.dispatch import jax_funcify
 
     # Importing PyTensor's dispatch sets this flag by the floatX of that moment.
@@ -316,6 +324,12 @@ def _set_up_jax() -> None:
         acc_dtype = getattr(op, "acc_dtype", None) or node.inputs[0].type.dtype
         dtype = node.outputs[0].type.dtype
         return lambda x: reduce(x.astype(acc_dtype)).astype(dtype)
+
+    # PyTensor's translation has a formula for each of four ranges, and XLA writes
+    # three of them to memory for every number before it chooses.
+    @jax_funcify.register(Softplus)
+    def softplus_in_one_piece(op: Softplus, **kwargs: Any) -> Callable:
+        return lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
 class MergeInsideScans(GraphRewriter):

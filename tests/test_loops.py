@@ -11,6 +11,7 @@ from pytensor.tensor.math import Dot
 from cle_port import loops
 from cle_port.backend import compile_function
 from cle_port.loops import is_transpose, time_steps
+from cle_port.utils import sharedX
 
 pytest.importorskip("jax")
 
@@ -110,6 +111,31 @@ def test_transposes_stay_outside_of_many_steps(monkeypatch):
     )
     (product,) = products(backward.fgraph)
     assert product.inputs[1] in backward.fgraph.inputs
+
+
+def is_transpose_of(W, product):
+    """Whether a product is one by the transpose of W."""
+    node = product.inputs[1].owner
+    return is_transpose(node) and node.inputs[0] is W
+
+
+def test_gradients_are_reversed_after_products():
+    """What goes back to the sequences' own layer is multiplied as the scan gives it."""
+    x = pt.tensor("x", dtype="float64", shape=(STEPS, BATCH, DIM))
+    A, W = (sharedX(np.ones((DIM, n)), name) for name, n in (("A", DIM), ("W", WIDTH)))
+    h = pytensor.scan(
+        lambda a_t, h_tm1: pt.tanh(a_t @ W + h_tm1),
+        sequences=[pt.tanh(x @ A)],
+        outputs_info=[pt.zeros((BATCH, WIDTH), dtype="float64")],
+        return_updates=False,
+    )
+    fgraph = compile_function([x], pytensor.grad(h.sum(), A), None, "jax").maker.fgraph
+    (read,) = (
+        node.inputs[0].owner.inputs[0] for node in products(fgraph) if is_transpose_of(W, node)
+    )
+    gradients, steps = time_steps(fgraph, read)
+    assert isinstance(gradients.owner.op, Scan)
+    assert steps == tuple(range(STEPS))
 
 
 def test_arithmetic_stays_inside(compiled):
