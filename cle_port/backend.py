@@ -306,6 +306,12 @@ def _set_up_jax() -> None:
     """Let both precisions work in one process; keep compiled code between runs."""
     import jax
     import jax.numpy as jnp
+
+    # Every update waits for its cost, so there is nothing to gain from another thread that
+    # computes; in the same one, memory is free when a call returns: `cle_port.linker`.  JAX
+    # reads this when it computes first, which importing PyTensor's dispatch may do.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
     from pytensor.link.jax.dispatch import jax_funcify
 
     # Importing PyTensor's dispatch sets this flag by the floatX of that moment.

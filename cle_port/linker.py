@@ -1,4 +1,4 @@
-"""How PyTensor hands a graph to JAX: values updated in place, no memory kept without use.
+"""How PyTensor hands a graph to JAX: values updated in place, memory used again.
 
 No counterpart in the original, whose compiler did both by itself.
 """
@@ -9,7 +9,10 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pytensor.link.jax.linker import JAXLinker
@@ -45,7 +48,10 @@ class InPlaceJAXLinker(JAXLinker):
 
 
 class CompiledFirst:
-    """A function of JAX that returns the memory which compiling took before it takes its own.
+    """A function of JAX that is careful with memory.
+
+    What compiling took is returned before the function takes its own; what a
+    call took as working memory, the next call gets: see `WorkingMemory`.
 
     Parameters
     ----------
@@ -56,24 +62,156 @@ class CompiledFirst:
     def __init__(self, jitted: Any) -> None:
         self.jitted = jitted
         self.is_compiled = False
+        self.size = 0  # bytes of working memory to keep
+        self.returned = 0  # bytes of new arrays
 
     def __call__(self, *args: Any) -> Any:
-        """Compile, if this is the first call, and compute."""
+        """Compute; compile before, if this is the first call."""
+        import jax
+
         if not self.is_compiled:
-            self.jitted.lower(*args).compile()  # JAX remembers it
+            WORKING_MEMORY.give_back()
+            needs = self.jitted.lower(*args).compile().memory_analysis()  # JAX remembers it
+            if needs:
+                self.size = needs.temp_size_in_bytes
+                self.returned = needs.output_size_in_bytes - needs.alias_size_in_bytes
             return_memory()
             self.is_compiled = True
-        return self.jitted(*args)
+            return self.jitted(*args)
+        if not self.size:
+            return self.jitted(*args)
+        # JAX's copies of a batch must not settle in the memory that is kept.
+        args = jax.block_until_ready(jax.device_put(args))
+        with WORKING_MEMORY.for_call(self.size, self.returned):
+            outputs = self.jitted(*args)
+        if not all(v.is_ready() for v in jax.tree.leaves(outputs)):
+            # Another thread or a GPU computes, and frees its memory some time later.
+            self.size = 0
+            WORKING_MEMORY.give_back()
+        return outputs
 
     def lower(self, *args: Any) -> Any:
         """See JAX: the program before it is compiled, to look at."""
         return self.jitted.lower(*args)
 
 
+class WorkingMemory:
+    """Memory for what XLA computes on the way, kept from call to call; with glibc only.
+
+    XLA asks for all of it in one piece and frees it at the end.  A piece of
+    that size glibc takes from the system and returns to it, and the system
+    hands out each page when it is first touched: half a million of them in an
+    update of a large model, a fifth of its time.  Here the piece comes from a
+    place on the heap, which is not returned, and which is taken between calls,
+    so that nothing else settles there.
+
+    This works if XLA has freed its piece when the call returns: see
+    ``jax_cpu_enable_async_dispatch`` in `cle_port.backend`.
+
+    Attributes
+    ----------
+    size : int
+        Bytes; the most that a call has asked for.
+    slack : int
+        Bytes of the place beyond that, for what settles there first: small
+        things, and results, those of the last call beside them.
+    """
+
+    # Numbers of malloc.h, and with which values glibc starts.
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+    MMAP_THRESHOLD, MMAP_MAX = 128 * 2**10, 65536
+    PATIENCE = 20  # milliseconds
+    ENOUGH = 8  # places lost: something else is going on than is thought here
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.slack = 2**20
+        self.libc = glibc()
+        self.held: int | None = None  # what glibc gave for the place
+        self.place = range(0)  # addresses
+        self.end = 0  # of the heap
+        self.losses = 0
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def for_call(self, size: int, others: int = 0) -> Iterator[None]:
+        """Let a call that needs ``size`` bytes find them where the one before had them.
+
+        ``others`` are the bytes of its results, which stay longer.
+        """
+        if self.libc is None or size < self.MMAP_THRESHOLD or self.losses >= self.ENOUGH:
+            yield
+            return
+        with self.lock:
+            self.size = max(self.size, size)
+            self.slack = max(self.slack, 2 * others + 2**20)
+            self._on_heap(True)
+            if self.held is None:
+                self._find_place(self.libc)
+            self._free()
+            try:
+                yield
+            finally:
+                self._hold(self.libc)
+                self._on_heap(False)
+
+    def give_back(self) -> None:
+        """Return the memory to the system; the next call takes it anew."""
+        with self.lock:
+            if self.held is not None:
+                self._free()
+                return_memory()
+
+    def _on_heap(self, all_sizes: bool) -> None:
+        """Have glibc keep what is freed; and large pieces on the heap, or else from the system."""
+        assert self.libc is not None
+        self.libc.mallopt(self.M_TRIM_THRESHOLD, -1)
+        self.libc.mallopt(self.M_MMAP_THRESHOLD, self.MMAP_THRESHOLD)
+        self.libc.mallopt(self.M_MMAP_MAX, 0 if all_sizes else self.MMAP_MAX)
+
+    def _find_place(self, libc: ctypes.CDLL) -> None:
+        size = self.size + self.slack
+        self.held = libc.malloc(ctypes.c_size_t(size))
+        self.place = range(self.held or 0, (self.held or 0) + size)
+        self.end = libc.sbrk(0) + self.size // 2  # with what else a call may put there
+
+    def _hold(self, libc: ctypes.CDLL) -> None:
+        """Take the place, or what is left of it; give up one that the call did not use."""
+        before, self.end = self.end, libc.sbrk(0)
+        if self.end < before + self.size // 2:  # else XLA's piece lies behind it
+            for _ in range(self.PATIENCE):
+                for halvings in range(8):
+                    size = self.size + (self.slack >> halvings)
+                    self.held = libc.malloc(ctypes.c_size_t(size))
+                    if self.held in self.place and self.held + size <= self.place.stop:
+                        return
+                    self._free()
+                time.sleep(0.001)  # until other threads let go of what they computed with
+        self.slack *= 2
+        self.losses += 1
+        return_memory()
+
+    def _free(self) -> None:
+        assert self.libc is not None
+        self.libc.free(ctypes.c_void_p(self.held))
+        self.held = None
+
+
+def glibc() -> ctypes.CDLL | None:
+    """Load the C library if it is GNU's."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or not hasattr(libc, "gnu_get_libc_version"):
+        return None
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    return libc
+
+
 def return_memory() -> None:
-    """Give memory that is free, but kept for later, back to the system; on Linux only."""
+    """Give memory that is free, but kept for later, back to the system; with glibc only."""
     gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, no other
-        if trim is not None:
-            trim(0)
+    libc = glibc()
+    if libc is not None:
+        libc.malloc_trim(ctypes.c_size_t(0))
+
+
+WORKING_MEMORY = WorkingMemory()  # of all functions: they take turns
