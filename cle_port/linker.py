@@ -121,7 +121,7 @@ class WorkingMemory:
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
     MMAP_THRESHOLD, MMAP_MAX = 128 * 2**10, 65536
     PATIENCE = 20  # milliseconds
-    ENOUGH = 8  # places lost: something else is going on than is thought here
+    ENOUGH = 8  # places lost in a hundred calls: what is thought here is not so
 
     def __init__(self) -> None:
         self.size = 0
@@ -130,7 +130,7 @@ class WorkingMemory:
         self.held: int | None = None  # what glibc gave for the place
         self.place = range(0)  # addresses
         self.end = 0  # of the heap
-        self.losses = 0
+        self.losses = 0.0
         self.lock = threading.Lock()
 
     @contextmanager
@@ -143,11 +143,9 @@ class WorkingMemory:
             yield
             return
         with self.lock:
-            self.size = max(self.size, size)
-            self.slack = max(self.slack, 2 * others + 2**20)
             self._on_heap(True)
-            if self.held is None:
-                self._find_place(self.libc)
+            if self.held is None or size > self.size:
+                self._find_place(self.libc, size, others)
             self._free()
             try:
                 yield
@@ -169,10 +167,13 @@ class WorkingMemory:
         self.libc.mallopt(self.M_MMAP_THRESHOLD, self.MMAP_THRESHOLD)
         self.libc.mallopt(self.M_MMAP_MAX, 0 if all_sizes else self.MMAP_MAX)
 
-    def _find_place(self, libc: ctypes.CDLL) -> None:
-        size = self.size + self.slack
-        self.held = libc.malloc(ctypes.c_size_t(size))
-        self.place = range(self.held or 0, (self.held or 0) + size)
+    def _find_place(self, libc: ctypes.CDLL, size: int, others: int) -> None:
+        self._free()
+        self.size = max(self.size, size)
+        self.slack = max(self.slack, 2 * others + 2**20)
+        place = self.size + self.slack
+        self.held = libc.malloc(ctypes.c_size_t(place))
+        self.place = range(self.held or 0, (self.held or 0) + place)
         self.end = libc.sbrk(0) + self.size // 2  # with what else a call may put there
 
     def _hold(self, libc: ctypes.CDLL) -> None:
@@ -184,10 +185,11 @@ class WorkingMemory:
                     size = self.size + (self.slack >> halvings)
                     self.held = libc.malloc(ctypes.c_size_t(size))
                     if self.held in self.place and self.held + size <= self.place.stop:
+                        self.losses = max(0.0, self.losses - 0.01)
                         return
                     self._free()
                 time.sleep(0.001)  # until other threads let go of what they computed with
-        self.slack *= 2
+        self.slack = min(2 * self.slack, self.slack + self.size)
         self.losses += 1
         return_memory()
 
