@@ -129,7 +129,6 @@ class WorkingMemory:
         self.libc = glibc()
         self.held: int | None = None  # what glibc gave for the place
         self.place = range(0)  # addresses
-        self.end = 0  # of the heap
         self.losses = 0.0
         self.lock = threading.Lock()
 
@@ -144,13 +143,17 @@ class WorkingMemory:
             return
         with self.lock:
             self._on_heap(True)
+            room = self.size // 2
             if self.held is None or size > self.size:
                 self._find_place(self.libc, size, others)
+                room = self.size  # more, for what else a call puts on the heap
+            end = self.libc.sbrk(0)
             self._free()
             try:
                 yield
             finally:
-                self._hold(self.libc)
+                is_used = self.libc.sbrk(0) < end + room  # else XLA's piece lies behind it
+                self._hold(self.libc, is_used)
                 self._on_heap(False)
 
     def give_back(self) -> None:
@@ -174,21 +177,18 @@ class WorkingMemory:
         place = self.size + self.slack
         self.held = libc.malloc(ctypes.c_size_t(place))
         self.place = range(self.held or 0, (self.held or 0) + place)
-        self.end = libc.sbrk(0) + self.size // 2  # with what else a call may put there
 
-    def _hold(self, libc: ctypes.CDLL) -> None:
+    def _hold(self, libc: ctypes.CDLL, is_used: bool) -> None:
         """Take the place, or what is left of it; give up one that the call did not use."""
-        before, self.end = self.end, libc.sbrk(0)
-        if self.end < before + self.size // 2:  # else XLA's piece lies behind it
-            for _ in range(self.PATIENCE):
-                for halvings in range(8):
-                    size = self.size + (self.slack >> halvings)
-                    self.held = libc.malloc(ctypes.c_size_t(size))
-                    if self.held in self.place and self.held + size <= self.place.stop:
-                        self.losses = max(0.0, self.losses - 0.01)
-                        return
-                    self._free()
-                time.sleep(0.001)  # until other threads let go of what they computed with
+        for _ in range(self.PATIENCE if is_used else 0):
+            for halvings in range(8):
+                size = self.size + (self.slack >> halvings)
+                self.held = libc.malloc(ctypes.c_size_t(size))
+                if self.held in self.place and self.held + size <= self.place.stop:
+                    self.losses = max(0.0, self.losses - 0.01)
+                    return
+                self._free()
+            time.sleep(0.001)  # until other threads let go of what they computed with
         self.slack = min(2 * self.slack, self.slack + self.size)
         self.losses += 1
         return_memory()
