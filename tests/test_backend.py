@@ -143,7 +143,8 @@ def test_softplus_under_jax(floatX):
     ours, gradient = map(np.asarray, fn(values))
     exact = values.astype("float64")
     assert ours.dtype == floatX
-    rtol = 8 * np.finfo(floatX).eps
+    # Ours and NumPy's functions are off by some units in the last place: 2.7 at most, measured.
+    rtol = 4 * np.finfo(floatX).eps
     np.testing.assert_allclose(ours, np.logaddexp(0, exact), rtol=rtol)
     np.testing.assert_allclose(gradient, np.exp(-np.logaddexp(0, -exact)), rtol=rtol)
     assert np.isnan(fn([np.nan] * values.size)).all()
