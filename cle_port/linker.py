@@ -67,19 +67,24 @@ class CompiledFirst:
 
     def __call__(self, *args: Any) -> Any:
         """Compute; compile before, if this is the first call."""
+        if not self.is_compiled:
+            self._compile(*args)
+        elif WORKING_MEMORY.keeps(self.size):
+            return self._call_with_kept_memory(*args)
+        return self.jitted(*args)
+
+    def _compile(self, *args: Any) -> None:
+        WORKING_MEMORY.give_back()
+        needs = self.jitted.lower(*args).compile().memory_analysis()  # JAX remembers it
+        if needs:
+            self.size = needs.temp_size_in_bytes
+            self.returned = needs.output_size_in_bytes - needs.alias_size_in_bytes
+        return_memory()
+        self.is_compiled = True
+
+    def _call_with_kept_memory(self, *args: Any) -> Any:
         import jax
 
-        if not self.is_compiled:
-            WORKING_MEMORY.give_back()
-            needs = self.jitted.lower(*args).compile().memory_analysis()  # JAX remembers it
-            if needs:
-                self.size = needs.temp_size_in_bytes
-                self.returned = needs.output_size_in_bytes - needs.alias_size_in_bytes
-            return_memory()
-            self.is_compiled = True
-            return self.jitted(*args)
-        if not self.size:
-            return self.jitted(*args)
         # JAX's copies of a batch must not settle in the memory that is kept.
         args = jax.block_until_ready(jax.device_put(args))
         with WORKING_MEMORY.for_call(self.size, self.returned):
@@ -132,15 +137,21 @@ class WorkingMemory:
         self.losses = 0.0
         self.lock = threading.Lock()
 
+    def keeps(self, size: int) -> bool:
+        """Tell whether working memory of ``size`` bytes would be kept."""
+        is_large = size >= self.MMAP_THRESHOLD
+        return self.libc is not None and is_large and self.losses < self.ENOUGH
+
     @contextmanager
     def for_call(self, size: int, others: int = 0) -> Iterator[None]:
         """Let a call that needs ``size`` bytes find them where the one before had them.
 
         ``others`` are the bytes of its results, which stay longer.
         """
-        if self.libc is None or size < self.MMAP_THRESHOLD or self.losses >= self.ENOUGH:
+        if not self.keeps(size):
             yield
             return
+        assert self.libc is not None
         with self.lock:
             self._on_heap(True)
             room = self.size // 2

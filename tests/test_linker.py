@@ -41,12 +41,12 @@ print(min(faults[10:]), linker.WORKING_MEMORY.size, round(linker.WORKING_MEMORY.
 @pytest.mark.parametrize("how", ["kept", "plain"])
 def test_pages_are_touched_first_once(how):
     """The system hands out a page at its first touch: every time, if memory is not kept."""
-    pytest.importorskip("jax")
+    jax = pytest.importorskip("jax")
     command = [sys.executable, "-W", "ignore", "-c", FAULTS, how]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     faults, size, losses = map(int, result.stdout.split())
     pages = 50_000 * 200 * 4 / 4096  # of x, which JAX may copy, and of x W
-    if losses == WorkingMemory.ENOUGH:
+    if losses == WorkingMemory.ENOUGH and jax.__version_info__ < (0, 12):
         pytest.skip("this JAX computes in another thread, whatever it is told")
     if how == "kept":
         assert size > pages * 4096
@@ -205,10 +205,11 @@ def test_without_glibc(monkeypatch):
 
 
 @pytest.mark.parametrize("is_ready", [True, False])
-def test_nothing_is_kept_for_another_thread_or_a_gpu(is_ready):
+def test_nothing_is_kept_for_another_thread_or_a_gpu(is_ready, memory, monkeypatch):
     """They free their memory after the call has returned."""
     pytest.importorskip("jax")
-    needs = SimpleNamespace(temp_size_in_bytes=7, output_size_in_bytes=5, alias_size_in_bytes=3)
+    needs = SimpleNamespace(temp_size_in_bytes=SIZE, output_size_in_bytes=5, alias_size_in_bytes=3)
+    monkeypatch.setattr(linker, "WORKING_MEMORY", memory)
 
     class Jitted:
         def lower(self, *args):
@@ -220,4 +221,4 @@ def test_nothing_is_kept_for_another_thread_or_a_gpu(is_ready):
     fn = CompiledFirst(Jitted())
     fn()
     fn()
-    assert fn.size == (7 if is_ready else 0)
+    assert fn.size == (SIZE if is_ready else 0)
