@@ -10,6 +10,7 @@ import difflib
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from cle_port.errors import UserError
@@ -24,6 +25,29 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
         hint = f"; did you mean {near[0]}?" if unknown.startswith("-") and near else ""
         raise UserError(f"{message}{hint} (--help shows all options)")
+
+
+def check_ending(name: str, path: Path, ending: str) -> None:
+    """Make sure that a file to be written has the ending of what it will hold.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    path : pathlib.Path
+    ending : str
+        With its dot.
+
+    Raises
+    ------
+    UserError
+        If it has another one, or none.
+    """
+    if path.suffix.lower() != ending:
+        example = path.with_suffix(ending) if path.name else f"{name.lower()}{ending}"
+        raise UserError(
+            f"{name} must end in {ending}, not {(path.name or str(path))!r}: try {example}"
+        )
 
 
 def ended(

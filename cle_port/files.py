@@ -65,10 +65,31 @@ def write(path: Path, content: bytes) -> None:
     try:
         replace_file(path, lambda file: file.write(content))
     except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}); free space or choose a folder that can be "
-            "written"
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: Exception) -> UserError:
+    """Make the error that tells a user that a file cannot be written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    error : Exception
+        What the system or HDF5 said.
+
+    Returns
+    -------
+    UserError
+
+    Notes
+    -----
+    No counterpart in the original.
+    """
+    number = getattr(error, "errno", None)  # HDF5 puts pages of text where strerror should be
+    reason = os.strerror(number) if number else " ".join(str(error).split())
+    return UserError(
+        f"cannot write {path} ({reason}); free space or choose a folder that can be written"
+    )
 
 
 def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -90,7 +111,7 @@ def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     No counterpart in the original.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         temporary.unlink(missing_ok=True)  # of a process killed under the same number
         with temporary.open("xb") as file:  # follows no link that somebody put there
@@ -102,12 +123,21 @@ def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
         with contextlib.suppress(OSError):  # what went wrong first is what is told
             temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself survive a power failure, where the system can."""
-    if os.name == "posix":
+def temporary_beside(path: Path) -> Path:
+    """Return the name under which this process writes a file until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a renaming survive a power failure, where the system can.
+
+    Where it cannot (folders that may not be read, some network drives, Windows)
+    the file is there all the same.
+    """
+    with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -26,10 +26,10 @@ from cle_port.checkpoint import DAMAGE, read_npz
 from cle_port.data import TemporalSeries
 from cle_port.data.prep import SequentialPrepMixin
 from cle_port.errors import UserError
-from cle_port.files import replace_file
+from cle_port.files import replace_file, unwritable
 from cle_port.utils import segment_axis
 from datasets.grep_blizzard_hdf5 import fetch_blizzard, fetch_blizzard_tbptt
-from datasets.hdf5_rows import HDF5Rows, Moments, unwritable
+from datasets.hdf5_rows import HDF5Rows, Moments
 
 STRIDE = 10000  # rows that the running statistics take in at a time
 TRAIN_ROWS = 2040064  # of the original's file: train, then validation

@@ -39,7 +39,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import shutil
 import sys
 import tempfile
@@ -57,11 +56,12 @@ from scipy.io import wavfile
 from scipy.ndimage import gaussian_filter1d
 
 from cle_port.cache import cache_dir
-from cle_port.command_line import Parser, ended
+from cle_port.command_line import Parser, check_ending, ended
 from cle_port.errors import UserError
+from cle_port.files import unwritable, write
 from cle_port.progress import progress_bar
 from datasets.blizzard import row_ranges, save_statistics, statistics_path
-from datasets.hdf5_rows import Moments, RowWriter, sync, unwritable
+from datasets.hdf5_rows import Moments, RowWriter
 
 STAND_IN_NOTICE = (
     "Data: synthetic babble, a stand-in for Blizzard that shows the program at work, no results.\n"
@@ -860,23 +860,12 @@ def _write_corpus(folder: Path, rows: NDArray[np.int16], n_streams: int) -> None
     lines = [
         f"{_sha256(path)}  {path.name}\n" for path in (hdf5, statistics_path(folder, FILE_NAME))
     ]
-    _write_whole(sums, "".join(lines).encode())
+    write(sums, "".join(lines).encode())
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there wholly or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        sync(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _require_writable(folder: Path) -> None:
@@ -942,15 +931,14 @@ def _write_wav(path: Path, seconds: float, seed: int) -> None:
         raise UserError(f"--seconds must be above 0 and at most {60 * LONGEST:g}, not {seconds:g}")
     if seed < 0:
         raise UserError(f"--seed must not be negative, not {seed}; take 0 or any positive number")
-    if path.suffix.lower() != ".wav":
-        raise UserError(f"OUT must end in .wav, not {path.name!r}: try {path.with_suffix('.wav')}")
+    check_ending("OUT", path, ".wav")
     try:
         _require_writable(path.parent)
         content = io.BytesIO()
         wavfile.write(content, SAMPLE_RATE, speak(round(seconds * SAMPLE_RATE), seed, quiet=False))
-        _write_whole(path, content.getvalue())
     except OSError as error:
         raise unwritable(path, error) from error
+    write(path, content.getvalue())
     print(f"{path}: {seconds:g} s of babble, 16 kHz mono, seed {seed}")
 
 

@@ -44,10 +44,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from cle_port.cache import cache_dir
-from cle_port.command_line import Parser, ended
+from cle_port.command_line import Parser, check_ending, ended
 from cle_port.errors import UserError
+from cle_port.files import unwritable
 from cle_port.progress import progress_bar
-from datasets.hdf5_rows import unwritable
 from datasets.iamondb_hdf5 import FILE_NAME, SPLITS, Line, LineWriter, read_lines
 from datasets.iamondb_utils import write_svg
 
@@ -600,8 +600,7 @@ def _draw(path: Path, n_lines: int, seed: int) -> None:
         raise UserError(f"--lines must be 1 to {MOST_LINES}, not {n_lines}")
     if seed < 0:
         raise UserError(f"--seed must not be negative, not {seed}; take 0 or any positive number")
-    if path.suffix.lower() != ".svg":
-        raise UserError(f"OUT must end in .svg, not {path.name!r}: try {path.with_suffix('.svg')}")
+    check_ending("OUT", path, ".svg")
     lines = write_lines(n_lines, seed)
     write_svg(path, [line.points for line in lines], [line.text for line in lines])
     print(f"{path}: {n_lines} lines of synthetic handwriting, seed {seed}")

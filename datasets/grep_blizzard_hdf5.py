@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
+from cle_port.files import unwritable
 from cle_port.progress import progress_bar
 from cle_port.unpickle import check_unshared, load_npy
-from datasets.hdf5_rows import HDF5Rows, RowWriter, unwritable
+from datasets.hdf5_rows import HDF5Rows, RowWriter
 
 SAMPLE_RATE = 16000
 

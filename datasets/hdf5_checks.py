@@ -18,6 +18,9 @@ import h5py
 
 from cle_port.errors import UserError
 
+# A damaged file makes h5py raise any of these.
+HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
+
 BLOSC = 32001  # as PyTables packs, and with it the original
 SHUFFLE, DEFLATE, FLETCHER32 = (
     h5py.h5z.FILTER_SHUFFLE,

@@ -5,7 +5,6 @@ The file holds one data set ``data`` of shape (rows, samples in a row).
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
-from datasets.hdf5_checks import check_chunks, check_storage, find_dataset
+from datasets.hdf5_checks import HDF5_ERRORS, check_chunks, check_storage, find_dataset
+from datasets.hdf5_writing import HDF5Writer
 
 DATASET = "data"
-CHUNK_SAMPLES = (
-    2**17
-)  # 16 rows of 8000: batches of 128 rows, and most smaller ones, are whole chunks
+CHUNK_SAMPLES = 2**17  # 16 rows of 8000: batches of 128 rows, and most smaller, are whole chunks
 CHUNK_CACHE_BYTES = 16 * 2**20
 READ_SAMPLES = 2**22  # samples held at a time when a pass goes over all rows; none is longer
-
-# A damaged file makes h5py raise any of these.
-HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
 
 
 class HDF5Rows:
@@ -131,11 +126,8 @@ class HDF5Rows:
         self._open()
 
 
-class RowWriter:
+class RowWriter(HDF5Writer):
     """Append int16 rows to a new HDF5 file, and keep count of their statistics.
-
-    The file appears under its name only when `commit` is called; until then it
-    is a temporary file beside it, which `discard` removes.
 
     Parameters
     ----------
@@ -166,18 +158,14 @@ class RowWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], row_length: int, **attrs: int) -> None:
-        self.path = Path(path)
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self.n_rows = 0
         self.moments = Moments()
         if row_length > READ_SAMPLES:
             raise UserError(
                 f"rows of {row_length} samples are too long; use a seq_len up to {READ_SAMPLES}"
             )
+        super().__init__(path, rdcc_nbytes=CHUNK_CACHE_BYTES)
         with self._errors():
-            self.temporary.unlink(missing_ok=True)  # of a process killed under the same number
-            # "x" follows no link that somebody put there.
-            self._file = h5py.File(self.temporary, "x", rdcc_nbytes=CHUNK_CACHE_BYTES)
             self._rows = self._file.create_dataset(
                 DATASET,
                 shape=(0, row_length),
@@ -192,17 +180,6 @@ class RowWriter:
             )
             self._rows.attrs.update(attrs)
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError) as error:
-            self.discard()
-            raise unwritable(self.path, error) from error
-        except BaseException:  # Ctrl-C before there is a ``with`` to discard the file
-            self.discard()
-            raise
-
     def append(self, rows: NDArray[np.int16]) -> None:
         """Write rows of shape (n, row_length) behind the others."""
         with self._errors():
@@ -210,30 +187,6 @@ class RowWriter:
             self._rows[self.n_rows :] = rows
         self.n_rows += len(rows)
         self.moments.add(rows)
-
-    def finish(self) -> None:
-        """Write everything to disk, still under the temporary name."""
-        with self._errors():
-            self._file.close()
-            sync(self.temporary)
-
-    def commit(self) -> None:
-        """Give the finished file its name, replacing an older one."""
-        with self._errors():
-            os.replace(self.temporary, self.path)
-
-    def __enter__(self) -> RowWriter:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.discard()  # finds nothing after a commit
-
-    def discard(self) -> None:
-        """Remove the temporary file."""
-        with contextlib.suppress(AttributeError, *HDF5_ERRORS):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            self.temporary.unlink()
 
 
 class Moments:
@@ -268,21 +221,6 @@ class Moments:
     def product_about(self, a: float, b: float) -> float:
         """Mean of (x - a)(x - b)."""
         return self.squares / self.count - (a + b) * self.mean + a * b
-
-
-def sync(path: Path) -> None:
-    """Wait until the content of a file is on disk."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def unwritable(path: Path, error: Exception) -> UserError:
-    """Error for a file that cannot be written."""
-    number = getattr(error, "errno", None)  # HDF5 puts pages of text where strerror should be
-    reason = os.strerror(number) if number else " ".join(str(error).split())
-    return UserError(
-        f"cannot write {path} ({reason}); free space or choose a folder that can be written"
-    )
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

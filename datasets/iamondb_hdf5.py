@@ -12,9 +12,8 @@ Each of the groups ``train`` and ``valid`` holds two ragged arrays, ``x`` and
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cle_port.errors import UserError
-from datasets.hdf5_checks import check_chunks, check_storage, find_dataset
-from datasets.hdf5_rows import HDF5_ERRORS, sync, unwritable
+from datasets.hdf5_checks import HDF5_ERRORS, check_chunks, check_storage, find_dataset
+from datasets.hdf5_writing import HDF5Writer
 
 FILE_NAME = "iamondb.h5"
 SPLITS = ("train", "valid")
@@ -82,11 +81,8 @@ class OffsetMoments:
         return variance**0.5 if variance >= 0 else float("nan")
 
 
-class LineWriter:
+class LineWriter(HDF5Writer):
     """Append lines to a new HDF5 file, and keep count of their statistics.
-
-    The file appears under its name only when `commit` is called; until then it
-    is a temporary file beside it, which `discard` removes.
 
     Parameters
     ----------
@@ -109,13 +105,10 @@ class LineWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        super().__init__(path)
         self.moments = {split: OffsetMoments() for split in SPLITS}
         self._buffers: dict[str, list[Line]] = {split: [] for split in SPLITS}
         with self._errors():
-            self.temporary.unlink(missing_ok=True)  # of a process killed under the same number
-            self._file = h5py.File(self.temporary, "x")  # follows no link that somebody put there
             self._file.attrs["format"] = FORMAT
             for split in SPLITS:
                 self._create(f"{split}/x/joined", (3,), "<i4")
@@ -135,17 +128,6 @@ class LineWriter:
             shuffle=True,
             track_times=False,
         )
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError) as error:
-            self.discard()
-            raise unwritable(self.path, error) from error
-        except BaseException:  # Ctrl-C before there is a ``with`` to discard the file
-            self.discard()
-            raise
 
     def append(self, split: str, line: Line) -> None:
         """Write a line behind the others of ``'train'`` or ``'valid'``."""
@@ -179,27 +161,7 @@ class LineWriter:
         """Write everything to disk, still under the temporary name."""
         for split in SPLITS:
             self._flush(split)
-        with self._errors():
-            self._file.close()
-            sync(self.temporary)
-
-    def commit(self) -> None:
-        """Give the finished file its name, replacing an older one."""
-        with self._errors():
-            os.replace(self.temporary, self.path)
-
-    def __enter__(self) -> LineWriter:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.discard()  # finds nothing after a commit
-
-    def discard(self) -> None:
-        """Remove the temporary file."""
-        with contextlib.suppress(AttributeError, *HDF5_ERRORS):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            self.temporary.unlink()
+        super().finish()
 
 
 def code_points(text: str) -> NDArray[np.uint32]:

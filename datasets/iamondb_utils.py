@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cle_port.errors import UserError, one_line
-from cle_port.files import open_file
+from cle_port.files import open_file, write
 from cle_port.unpickle import check_unshared, load_pickled_arrays
-from datasets.hdf5_rows import sync, unwritable
 from datasets.iamondb_hdf5 import LARGEST, SPLITS, Line, check_lines
 
 # Label 0 stands for every other character.
@@ -448,13 +447,4 @@ def write_svg(
     UserError
         If it cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(draw_svg(lines, captions), encoding="utf-8")
-        sync(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write(Path(path), draw_svg(lines, captions).encode())

@@ -82,6 +82,20 @@ def test_the_old_file_stays_whole(function, error, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["m.npz"]
 
 
+def test_a_folder_that_cannot_be_flushed(tmp_path, monkeypatch):
+    """The file is there all the same."""
+    flush = os.fsync
+
+    def only_files(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr("cle_port.files.os.fsync", only_files)
+    checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
+    assert os.listdir(tmp_path) == ["m.npz"]
+
+
 def test_half_a_write_leaves_nothing(tmp_path):
     """An array that cannot be written comes after some that can."""
     arrays = {**ARRAYS, "objects": np.array([{}], dtype=object)}

@@ -324,7 +324,6 @@ def test_file_keeps_lines(tmp_path):
         for number, line in enumerate(lines):
             writer.append("valid" if number % 3 else "train", line)
         assert not (tmp_path / "a.h5").exists()
-        writer.finish()
         writer.commit()
     for split, part in (("train", lines[::3]), ("valid", [*np.delete(np.arange(300), np.s_[::3])])):
         expected = part if split == "train" else [lines[n] for n in part]
