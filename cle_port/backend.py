@@ -231,7 +231,7 @@ class PerLength:
         self, inputs: Sequence[Any], outputs: Any, updates: Mapping, devices: int = 1
     ) -> None:
         self.inputs = list(inputs)
-        self.outputs = tolist(outputs)
+        self.outputs = outputs
         self.updates = dict(updates)
         self.devices = devices
         self.varies = [variable.type.shape[:1] == (None,) for variable in self.inputs]
@@ -264,14 +264,16 @@ class PerLength:
             else variable
             for variable, varies in zip(self.inputs, self.varies)
         ]
+        is_list = isinstance(self.outputs, list | tuple)
         graph = clone_replace(
-            [*self.outputs, *self.updates.values()],
+            [*tolist(self.outputs), *self.updates.values()],
             replace=dict(zip(self.inputs, inputs)),
             rebuild_strict=False,
         )
-        n_output = len(self.outputs)
+        n_output = len(graph) - len(self.updates)
         updates = dict(zip(self.updates, graph[n_output:]))
-        return _compile(inputs, graph[:n_output], updates, "jax", self.devices)
+        outputs = graph[:n_output] if is_list else graph[0]
+        return _compile(inputs, outputs, updates, "jax", self.devices)
 
 
 def padded_length(length: int) -> int:

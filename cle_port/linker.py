@@ -26,7 +26,11 @@ class InPlaceJAXLinker(JAXLinker):
     """
 
     def fgraph_convert(self, *args: Any, **kwargs: Any) -> Callable:
-        """Make a Python function of the graph, without the values of its arguments."""
+        """Make a Python function of the graph.
+
+        PyTensor leaves the first values of all shared variables in it, a second
+        copy of parameters and moments that nobody reads: they are removed.
+        """
         fn = super().fgraph_convert(*args, **kwargs)
         for name in inspect.signature(fn).parameters:
             fn.__globals__.pop(name, None)
@@ -36,15 +40,14 @@ class InPlaceJAXLinker(JAXLinker):
         """Compile ``fn``, whose arguments are the graph's inputs in their order."""
         import jax
 
-        donated = self.overwritten()
-        static = self.scalar_shape_inputs
-        return CompiledFirst(jax.jit(fn, static_argnums=static, donate_argnums=donated))
+        if self.scalar_shape_inputs:  # no program has any: nothing is gained by more care
+            return super().jit_compile(fn)
+        return CompiledFirst(jax.jit(fn, donate_argnums=self.overwritten()))
 
     def overwritten(self) -> list[int]:
-        """Numbers of the inputs that an update gives new values."""
+        """Indices of the inputs that an update gives new values."""
         fgraph: Any = self.fgraph
-        updated = set((fgraph.update_mapping or {}).values())
-        return sorted(updated - set(self.scalar_shape_inputs))
+        return sorted((fgraph.update_mapping or {}).values())
 
 
 class CompiledFirst:
@@ -74,9 +77,11 @@ class CompiledFirst:
         return self.jitted(*args)
 
     def _compile(self, *args: Any) -> None:
+        import jax
+
         WORKING_MEMORY.give_back()
         needs = self.jitted.lower(*args).compile().memory_analysis()  # JAX remembers it
-        if needs:
+        if needs and jax.default_backend() == "cpu":
             self.size = needs.temp_size_in_bytes
             self.returned = needs.output_size_in_bytes - needs.alias_size_in_bytes
         return_memory()
@@ -90,7 +95,7 @@ class CompiledFirst:
         with WORKING_MEMORY.for_call(self.size, self.returned):
             outputs = self.jitted(*args)
         if not all(v.is_ready() for v in jax.tree.leaves(outputs)):
-            # Another thread or a GPU computes, and frees its memory some time later.
+            # Another thread computes, and frees its memory some time later.
             self.size = 0
             WORKING_MEMORY.give_back()
         return outputs
@@ -113,6 +118,10 @@ class WorkingMemory:
     This works if XLA has freed its piece when the call returns: see
     ``jax_cpu_enable_async_dispatch`` in `cle_port.backend`.
 
+    While memory is kept, glibc is told for the whole process to return nothing
+    that is free to the system, but to take pieces from 128 KiB on from it
+    directly, except during calls.
+
     Attributes
     ----------
     size : int
@@ -124,7 +133,8 @@ class WorkingMemory:
 
     # Numbers of malloc.h, and with which values glibc starts.
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
-    MMAP_THRESHOLD, MMAP_MAX = 128 * 2**10, 65536
+    TRIM_THRESHOLD = MMAP_THRESHOLD = 128 * 2**10
+    MMAP_MAX = 65536
     PATIENCE = 20  # milliseconds
     ENOUGH = 8  # places lost in a hundred calls: what is thought here is not so
 
@@ -177,7 +187,8 @@ class WorkingMemory:
     def _on_heap(self, all_sizes: bool) -> None:
         """Have glibc keep what is freed; and large pieces on the heap, or else from the system."""
         assert self.libc is not None
-        self.libc.mallopt(self.M_TRIM_THRESHOLD, -1)
+        trim = -1 if self.losses < self.ENOUGH else self.TRIM_THRESHOLD
+        self.libc.mallopt(self.M_TRIM_THRESHOLD, trim)
         self.libc.mallopt(self.M_MMAP_THRESHOLD, self.MMAP_THRESHOLD)
         self.libc.mallopt(self.M_MMAP_MAX, 0 if all_sizes else self.MMAP_MAX)
 

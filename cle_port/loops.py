@@ -19,6 +19,21 @@ No number changes but for the order in which rounding happens.  They need to
 know the number of steps when the graph is compiled; otherwise they leave the
 scan alone.
 
+PyTensor's names for what a step has (`ScanArgs`; ``inner_`` for its own
+variable of one step, ``outer_`` for what the graph around it has for that):
+
+``seqs``, ``non_seqs``
+    Sequences, of which it reads an entry, and what is the same at every step.
+``sit_sot``
+    States: results that the next step reads, kept for all steps.
+``shared``
+    States of which only the last value is kept.
+``mit_sot``, ``mit_mot``
+    States that later steps read, or several steps write: as they are made by
+    `grad`.
+``nit_sot``
+    Results that no step reads.
+
 No counterpart in the original.  docs/performance.md has what they gain.
 """
 
@@ -27,8 +42,9 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytensor.tensor as pt
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.features import ReplaceValidate
 from pytensor.graph.fg import FunctionGraph
@@ -94,28 +110,36 @@ def share_preactivations(
     one.  What is made of them entry by entry costs little; `take_out` takes it
     out.
 
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+        Changed in place.
+    forward, backward : Apply
+        Two `Scan`s, in the order in which they run.
+
     Returns
     -------
     tuple of Apply
-        Both scans as they are now.
+        Both scans as they are now: unchanged if they have nothing in common, or
+        if their numbers of steps are not known or differ.
     """
-    steps = number_of_steps(forward)
-    if steps is None or number_of_steps(backward) != steps:
+    steps = _number_of_steps(forward)
+    if steps is None or _number_of_steps(backward) != steps:
         return forward, backward
-    fwd, bwd = open_scan(forward), open_scan(backward)
-    common = preactivations_in_common(fwd, bwd, twins_of_inputs(fgraph, fwd, bwd, steps))
+    fwd, bwd = _open_scan(forward), _open_scan(backward)
+    common = _preactivations_in_common(fwd, bwd, _twins_of_inputs(fgraph, fwd, bwd, steps))
     if not common:
         return forward, backward
     whole = [
         v
         for v, trace in zip(fwd.inner_out_nit_sot, fwd.outer_out_nit_sot)
-        if first_length(fgraph, trace) == steps
+        if _first_length(fgraph, trace) == steps
     ]
     new = [v for v in dict.fromkeys(common.values()) if v not in whole]
     end = len(forward.outputs) - len(fwd.outer_out_shared)  # new outputs come before these
     fwd.inner_out_nit_sot += new
     fwd.outer_in_nit_sot += [fwd.n_steps] * len(new)
-    outputs = close_scan(forward, fwd)
+    outputs = _close_scan(forward, fwd)
     traces: dict[Variable, Any] = dict(
         zip(fwd.inner_out_nit_sot, outputs[end - len(fwd.outer_out_nit_sot) :])
     )
@@ -123,13 +147,13 @@ def share_preactivations(
     sequences = {v: v.type() for v in common}
     bwd.inner_in_seqs += sequences.values()
     bwd.outer_in_seqs += [traces[twin][::-1] for twin in common.values()]
-    outputs_back = close_scan(backward, bwd, sequences)
-    replace_outputs(fgraph, backward, outputs_back)
-    replace_outputs(fgraph, forward, outputs[:end] + outputs[end + len(new) :])
+    outputs_back = _close_scan(backward, bwd, sequences)
+    _replace_outputs(fgraph, backward, outputs_back)
+    _replace_outputs(fgraph, forward, outputs[:end] + outputs[end + len(new) :])
     return outputs[0].owner, outputs_back[0].owner
 
 
-def preactivations_in_common(
+def _preactivations_in_common(
     fwd: ScanArgs, bwd: ScanArgs, twins: dict[Variable, Variable]
 ) -> dict[Variable, Variable]:
     """Sums of matrix products in the step of ``bwd`` that are in that of ``fwd`` too.
@@ -140,24 +164,24 @@ def preactivations_in_common(
     twins : dict of variable of ``bwd`` to variable of ``fwd``
         Inputs that are the same; the variables made of them are added.
     """
-    nodes = {(node.op, identities(node.inputs)): node for node in inner_nodes(fwd)}
-    order = inner_nodes(bwd)
+    nodes = {(node.op, _identities(node.inputs)): node for node in _inner_nodes(fwd)}
+    order = _inner_nodes(bwd)
     for node in order:
-        twin = nodes.get((node.op, identities(twins.get(v, v) for v in node.inputs)))
+        twin = nodes.get((node.op, _identities(twins.get(v, v) for v in node.inputs)))
         if twin is not None:
             twins.update(zip(node.outputs, twin.outputs))
-    users = users_of(order)
+    users = _users_of(order)
     common = {}
     for node in order:
         v = node.outputs[0]
         if isinstance(node.op, Dot) and v in twins:
-            while len(users[v]) == 1 and is_add(users[v][0]) and users[v][0].outputs[0] in twins:
+            while len(users[v]) == 1 and _is_add(users[v][0]) and users[v][0].outputs[0] in twins:
                 v = users[v][0].outputs[0]
             common[v] = twins[v]
     return common
 
 
-def twins_of_inputs(
+def _twins_of_inputs(
     fgraph: FunctionGraph, fwd: ScanArgs, bwd: ScanArgs, steps: int
 ) -> dict[Variable, Variable]:
     """Inputs of the step of ``bwd`` and what they are in ``fwd``, whose steps it takes back."""
@@ -166,11 +190,11 @@ def twins_of_inputs(
     for inner, outer in zip(fwd.inner_in_seqs, fwd.outer_in_seqs):
         sources[time_steps(fgraph, outer)] = inner
     for k, trace in enumerate(fwd.outer_out_sit_sot):
-        if first_length(fgraph, trace) == steps + 1:
+        if _first_length(fgraph, trace) == steps + 1:
             sources[trace, every] = fwd.inner_in_sit_sot[k]
             sources[trace, tuple(range(1, steps + 1))] = fwd.inner_out_sit_sot[k]
     for k, trace in enumerate(fwd.outer_out_nit_sot):
-        if first_length(fgraph, trace) == steps:
+        if _first_length(fgraph, trace) == steps:
             sources[trace, every] = fwd.inner_out_nit_sot[k]
     twins = {}
     for inner, outer in zip(bwd.inner_in_seqs, bwd.outer_in_seqs):
@@ -185,22 +209,35 @@ def twins_of_inputs(
 
 
 def time_steps(fgraph: FunctionGraph, sequence: Variable) -> tuple[Variable, tuple[int, ...]]:
-    """Variable that a sequence is cut out of, and which of its entries: none if not known."""
+    """Find out what a sequence is cut out of.
+
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+    sequence : variable
+        Such as ``v[:-1][::-1]``.
+
+    Returns
+    -------
+    variable, tuple of int
+        ``v``, and which of its entries the sequence has, in order.  Where that is
+        not known, the sequence itself and nothing.
+    """
     cuts: list[slice] = []
     base = sequence
     while base.owner is not None and isinstance(base.owner.op, Subtensor):
-        cut = constant_slice(base.owner)
+        cut = _constant_slice(base.owner)
         if cut is None:
             return sequence, ()
         cuts.append(cut)
         base = base.owner.inputs[0]
-    which = range(first_length(fgraph, base) or 0)
+    which = range(_first_length(fgraph, base) or 0)
     for cut in reversed(cuts):
         which = which[cut]
     return base, tuple(which)
 
 
-def constant_slice(node: Apply) -> slice | None:
+def _constant_slice(node: Apply) -> slice | None:
     """Slice of the first axis that a `Subtensor` takes, if it takes one and it is known."""
     first, *others = get_idx_list(node.inputs, node.op.idx_list)
     if others or not isinstance(first, slice):
@@ -214,79 +251,119 @@ def constant_slice(node: Apply) -> slice | None:
 # 2. What need not be inside
 
 
+class _Kinds(NamedTuple):
+    """What a step computes, by what has to wait for what.
+
+    Attributes
+    ----------
+    order : list of Apply
+        All nodes in the order in which they run, but for those of ``sums``.
+    varies : set of variable
+        What differs from step to step.
+    before : set of variable
+        What depends on sequences and parameters alone.
+    after : set of variable
+        What no later step needs.
+    sums : dict of variable to Apply
+        See `_sums_over_steps`.
+    """
+
+    order: list[Apply]
+    varies: set[Variable]
+    before: set[Variable]
+    after: set[Variable]
+    sums: dict[Variable, Apply]
+
+
+def _kinds_of(args: ScanArgs) -> _Kinds:
+    """Tell what may be computed before and after a scan; the rest has to stay inside."""
+    sums = _sums_over_steps(args)
+    order = [n for n in _inner_nodes(args) if n.outputs[0] not in sums and n not in sums.values()]
+    parameters = set(args.inner_in_non_seqs)
+    varies = _made_of(order, [v for v in args.inner_inputs if v not in parameters])
+    before = _computed_before(order, varies, set(args.inner_in_seqs))
+    fed_back = set(ancestors(v for v in _recurrent_outputs(args) if v not in sums))
+    after = _computed_after(order, varies - before, fed_back)
+    before -= arithmetic_inside(args, order, before, after, sums)
+    return _Kinds(order, varies, before, after, sums)
+
+
 def take_out(fgraph: FunctionGraph, node: Apply) -> None:
     """Compute before and after a scan what no step has to wait for.
 
-    What a step computes is of three kinds: *before* depends on sequences and
-    parameters alone; *after* is needed by no later step; *inside* is the rest,
-    and what cannot be carried out for all steps at once.
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+        Changed in place.
+    node : Apply
+        Of a `Scan`.  Left alone if its number of steps is not known, or if it
+        has a condition to end.
     """
-    steps = number_of_steps(node)
+    steps = _number_of_steps(node)
     if steps is None or node.op.info.as_while:
         return
-    args = open_scan(node, simplify=True)
-    sums = sums_over_steps(args)
-    order = [n for n in inner_nodes(args) if n.outputs[0] not in sums and n not in sums.values()]
-    sequences = set(args.inner_in_seqs)
-    states = set(args.inner_inputs) - sequences - set(args.inner_in_non_seqs)
-    varies = made_of(order, sequences | states)
-    before = computed_before(order, varies, sequences)
-    fed_back = set(ancestors(v for v in recurrent_outputs(args) if v not in sums))
-    after = computed_after(order, varies - before, fed_back)
-    before -= arithmetic_inside(args, order, before, after, sums)
+    args = _open_scan(node, simplify=True)
+    order, varies, before, after, sums = _kinds_of(args)
     if not (before or after or sums):
         return
-    outside = sequences | before | after
+    outside = {*args.inner_in_seqs, *before, *after}
     nit_sot, shared = list(args.inner_out_nit_sot), list(args.inner_out_shared)
 
     # Values at all steps, by the variable of one step.
     values: dict[Variable, Any] = dict(zip(args.inner_in_non_seqs, args.outer_in_non_seqs))
     for v, sequence in zip(args.inner_in_seqs, list[Any](args.outer_in_seqs)):
-        values[v] = sequence if first_length(fgraph, sequence) == steps else sequence[:steps]
-    values |= over_time(before, values)
+        values[v] = sequence if _first_length(fgraph, sequence) == steps else sequence[:steps]
+    values |= _over_time(_in_order(order, before), values)
 
     # What is computed before comes in as sequences.
     inside = [n for n in order if n.outputs[0] not in outside]
-    read = {v for n in inside for v in n.inputs} | set(recurrent_outputs(args))
-    results = {v: v.type() for v in in_order(order, before & read)}
+    read = {v for n in inside for v in n.inputs} | set(_recurrent_outputs(args))
+    results = {v: v.type() for v in _in_order(order, before & read)}
     args.inner_in_seqs += results.values()
     args.outer_in_seqs += [values[v] for v in results]
 
     # What is read after goes out as sequences, and sums do not.
     read = {v for n in order if n.outputs[0] in after for v in n.inputs}
     read |= {*nit_sot, *(v for addend in sums.values() for v in addend.inputs)}
-    args.inner_out_nit_sot = in_order(order, (read & varies) - outside, states)
+    args.inner_out_nit_sot = _in_order(order, (read & varies) - outside, args.inner_inputs)
     args.outer_in_nit_sot = [args.n_steps] * len(args.inner_out_nit_sot)
     kept = [k for k, v in enumerate(shared) if v not in sums]
     args.inner_in_shared = [args.inner_in_shared[k] for k in kept]
     args.inner_out_shared = [shared[k] for k in kept]
     starts, args.outer_in_shared = args.outer_in_shared, [args.outer_in_shared[k] for k in kept]
 
-    outputs = close_scan(node, args, results)
+    outputs = _close_scan(node, args, results)
     n_traced = len(node.outputs) - len(nit_sot) - len(shared)
     n_kept = n_traced + len(args.inner_out_nit_sot)
     values |= zip(args.inner_out_nit_sot, outputs[n_traced:n_kept])
-    values |= over_time(after, values)
-    # Of a variable that is both read outside and kept in a state, this is the last value alone.
+    values |= _over_time(_in_order(order, after), values)
+    at_all_steps = [values[v] if v in varies else _repeated(v, values, steps) for v in nit_sot]
+    # A variable may be among these and be a state as well, whose value is the last one alone.
     last = dict(zip(args.inner_out_shared, outputs[n_kept:]))
-    last |= {v: start + total(sums[v], values) for v, start in zip(shared, starts) if v in sums}
-    at_all_steps, at_last_step = (values[v] for v in nit_sot), (last[v] for v in shared)
-    replace_outputs(fgraph, node, [*outputs[:n_traced], *at_all_steps, *at_last_step])
+    last |= {v: start + _total(sums[v], values) for v, start in zip(shared, starts) if v in sums}
+    at_last_step = [last[v] for v in shared]
+    _replace_outputs(fgraph, node, [*outputs[:n_traced], *at_all_steps, *at_last_step])
 
 
-def sums_over_steps(args: ScanArgs) -> dict[Variable, Apply]:
+def _repeated(v: Variable, values: Mapping[Variable, Any], steps: int) -> Any:
+    """Value at all steps of a variable that is the same at each."""
+    (once,) = _over_time([v], values).values()
+    return pt.alloc(once, steps, *once.shape)
+
+
+def _sums_over_steps(args: ScanArgs) -> dict[Variable, Apply]:
     """States that only add something up, of which the last is kept; and the node of what they add.
 
     That is a sum (the gradient of a bias) or a product (that of a weight).
     """
-    users, outputs = users_of(inner_nodes(args)), args.inner_outputs
+    users, outputs = _users_of(_inner_nodes(args)), args.inner_outputs
     sums = {}
     for start, end in zip(args.inner_in_shared, args.inner_out_shared):
         # No step may look at what has been added up so far, nor give it out.
         if users[start] != [end.owner] or users[end] or start in outputs or outputs.count(end) > 1:
             continue
         addends = [v for v in end.owner.inputs if v is not start]
-        if not is_add(end.owner) or len(addends) != 1:
+        if not _is_add(end.owner) or len(addends) != 1:
             continue
         addend = addends[0].owner
         is_alone = users[addends[0]] == [end.owner] and addends[0] not in outputs
@@ -295,7 +372,7 @@ def sums_over_steps(args: ScanArgs) -> dict[Variable, Apply]:
     return sums
 
 
-def total(addend: Apply, values: Mapping[Variable, Any]) -> Any:
+def _total(addend: Apply, values: Mapping[Variable, Any]) -> Any:
     """Sum over all steps of what ``addend`` computes at one; that of products is one product."""
     a, *others = (values.get(v, v) for v in addend.inputs)
     if isinstance(addend.op, Dot) and a.ndim == others[0].ndim == 3:
@@ -303,32 +380,32 @@ def total(addend: Apply, values: Mapping[Variable, Any]) -> Any:
         # XLA reads a transposed matrix as it stands; each step's transposed it would write out.
         rows = a.dimshuffle(0, 2, 1).reshape((-1, a.shape[1]))
         return rows.T @ b.reshape((-1, b.shape[2]))
-    (at_each_step,) = over_time(addend.outputs, values).values()
+    (at_each_step,) = _over_time(addend.outputs, values).values()
     return at_each_step.sum(axis=0, dtype=at_each_step.dtype)
 
 
-def computed_before(
+def _computed_before(
     order: Sequence[Apply], varies: set[Variable], sequences: set[Variable]
 ) -> set[Variable]:
     """Variables made of sequences, and of what does not vary, alone."""
     before: set[Variable] = set()
     for node in order:
-        if is_possible_over_time(node, varies) and all(
+        if _is_possible_over_time(node, varies) and all(
             v in sequences or v in before for v in node.inputs if v in varies
         ):
             before.update(node.outputs)
     return before
 
 
-def computed_after(
+def _computed_after(
     order: Sequence[Apply], varies: set[Variable], fed_back: set[Variable]
 ) -> set[Variable]:
-    """Variables that no later step is made of, and no variable that stays inside."""
-    users = users_of(order)
+    """Variables that nothing reads but others of these: no later step, nothing inside."""
+    users = _users_of(order)
     after: set[Variable] = set()
     for node in reversed(order):
         if (
-            is_possible_over_time(node, varies)
+            _is_possible_over_time(node, varies)
             and not any(v in fed_back for v in node.outputs)
             and all(user.outputs[0] in after for v in node.outputs for user in users[v])
         ):
@@ -336,7 +413,7 @@ def computed_after(
     return after
 
 
-def is_possible_over_time(node: Apply, varies: set[Variable]) -> bool:
+def _is_possible_over_time(node: Apply, varies: set[Variable]) -> bool:
     """Whether an operation varies from step to step and can be done for all steps at once.
 
     Not so a product whose second matrix varies: it would become one product a
@@ -349,7 +426,9 @@ def is_possible_over_time(node: Apply, varies: set[Variable]) -> bool:
     )
 
 
-def over_time(variables: Iterable[Variable], values: Mapping[Variable, Any]) -> dict[Variable, Any]:
+def _over_time(
+    variables: Iterable[Variable], values: Mapping[Variable, Any]
+) -> dict[Variable, Any]:
     """Variables of one step for all steps at once, from the ``values`` of others."""
     variables = list(variables)
     return dict(zip(variables, vectorize_graph(variables, values))) if variables else {}
@@ -368,15 +447,27 @@ def arithmetic_inside(
 ) -> set[Variable]:
     """Variables that could be computed before, but cost less to compute at each step.
 
-    They are read inside only, and made of one variable that is not read there
-    anyway, at most: instead of y and 1 - y at all steps the scan reads y.
+    The scan reads y at all steps, say, in place of both y and 1 - y.  They are
+    read inside only, and cost it at most one sequence that it did not read.
+
+    Parameters
+    ----------
+    args : ScanArgs
+        Parts of the scan.
+    order, before, after, sums
+        See `_Kinds`.
+
+    Returns
+    -------
+    set of variable
+        Part of ``before``.
     """
-    users, outputs = users_of([*order, *sums.values()]), args.inner_outputs
+    users, outputs = _users_of([*order, *sums.values()]), args.inner_outputs
     inside = {v for node in order for v in node.outputs} - before - after
     read = {v for node in order if node.outputs[0] in inside for v in node.inputs}
     for node in reversed(order):
         v = node.outputs[0]
-        if v not in before or v in outputs or not is_elementwise(node, ARITHMETIC):
+        if v not in before or v in outputs or not _is_elementwise(node, ARITHMETIC):
             continue
         new = {w for w in node.inputs if w in before or w in args.inner_in_seqs} - read
         if len(new) <= 1 and all(user.outputs[0] in inside for user in users[v]):
@@ -391,11 +482,18 @@ def take_in_transposes(fgraph: FunctionGraph, node: Apply) -> None:
     XLA multiplies by a matrix or by its transpose; but the transpose that it
     finds outside of a loop, it writes to memory, and copies it.  Over many steps
     that pays, for with some shapes it multiplies faster by the copy.
+
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+        Changed in place.
+    node : Apply
+        Of a `Scan`; left alone from `FEW_STEPS` on.
     """
-    steps = number_of_steps(node)
+    steps = _number_of_steps(node)
     if steps is None or steps > FEW_STEPS:
         return
-    args = open_scan(node)
+    args = _open_scan(node)
     transposed: dict[Variable, Variable] = {}
     for k, outer in enumerate(args.outer_in_non_seqs):
         if is_transpose(outer.owner):
@@ -404,20 +502,20 @@ def take_in_transposes(fgraph: FunctionGraph, node: Apply) -> None:
             transposed[args.inner_in_non_seqs[k]] = inner.T
             args.outer_in_non_seqs[k], args.inner_in_non_seqs[k] = matrix, inner
     if transposed:
-        replace_outputs(fgraph, node, close_scan(node, args, transposed))
+        _replace_outputs(fgraph, node, _close_scan(node, args, transposed))
 
 
 # ---------------------------------------------------------------------------
 # Scans and their parts
 
 
-def number_of_steps(node: Apply) -> int | None:
+def _number_of_steps(node: Apply) -> int | None:
     """Number of steps of a scan, if it is known."""
     steps = node.inputs[0]
     return int(steps.data) if isinstance(steps, Constant) else None
 
 
-def first_length(fgraph: FunctionGraph, v: Variable) -> int | None:
+def _first_length(fgraph: FunctionGraph, v: Variable) -> int | None:
     """Length of a variable's first axis, if it is known."""
     if v.type.shape[0] is not None:
         return v.type.shape[0]
@@ -426,13 +524,32 @@ def first_length(fgraph: FunctionGraph, v: Variable) -> int | None:
 
 
 def editable(fgraph: Any) -> FunctionGraph:
-    """Copy of a scan's inner graph that can be changed."""
+    """Return a copy of a scan's inner graph that can be changed.
+
+    Parameters
+    ----------
+    fgraph : FunctionGraph, frozen or not
+
+    Returns
+    -------
+    FunctionGraph
+    """
     # PyTensor from 3.1 on freezes inner graphs; a frozen one cannot be edited.
     return fgraph.unfreeze() if hasattr(fgraph, "unfreeze") else fgraph.clone()
 
 
 def settings_of(scan: Scan) -> dict[str, Any]:
-    """How a scan was made, but for its graph: arguments for another one like it."""
+    """Return how a scan was made, but for its graph.
+
+    Parameters
+    ----------
+    scan : Scan
+
+    Returns
+    -------
+    dict of str to value
+        Arguments for another one like it.
+    """
     return {
         name: getattr(scan, name)
         for name in inspect.signature(Scan.__init__).parameters
@@ -440,15 +557,15 @@ def settings_of(scan: Scan) -> dict[str, Any]:
     }
 
 
-def open_scan(node: Apply, simplify: bool = False) -> ScanArgs:
-    """Parts of a scan, to be changed and given to `close_scan`."""
+def _open_scan(node: Apply, simplify: bool = False) -> ScanArgs:
+    """Parts of a scan, to be changed and given to `_close_scan`."""
     inner: Any = editable(node.op.fgraph)
     if simplify:
         inner = rewrite_graph(inner, include=("canonicalize",), clone=False)
     return ScanArgs(node.inputs, node.outputs, inner.inputs, inner.outputs, node.op.info)
 
 
-def close_scan(
+def _close_scan(
     node: Apply, args: ScanArgs, replace: Mapping[Variable, Variable] | None = None
 ) -> list[Variable]:
     """Outputs of a scan like that of ``node``, with changed parts and without unused inputs."""
@@ -465,24 +582,24 @@ def close_scan(
     return scan.make_node(*args.outer_inputs).outputs
 
 
-def replace_outputs(fgraph: FunctionGraph, node: Apply, new: Sequence[Variable]) -> None:
+def _replace_outputs(fgraph: FunctionGraph, node: Apply, new: Sequence[Variable]) -> None:
     """Put ``new`` in the place of the outputs of ``node``."""
     pairs = [(old, old.type.filter_variable(v)) for old, v in zip(node.outputs, new)]
     fgraph.replace_all(pairs, reason="cle_port.loops")
 
 
-def inner_nodes(args: ScanArgs) -> list[Apply]:
+def _inner_nodes(args: ScanArgs) -> list[Apply]:
     """Nodes of a step in the order in which they run."""
     return list(io_toposort(args.inner_inputs, args.inner_outputs))
 
 
-def recurrent_outputs(args: ScanArgs) -> list[Variable]:
+def _recurrent_outputs(args: ScanArgs) -> list[Variable]:
     """Outputs of a step that a later step reads."""
     mit_mot = [v for outputs in args.inner_out_mit_mot for v in outputs]
     return [*mit_mot, *args.inner_out_mit_sot, *args.inner_out_sit_sot, *args.inner_out_shared]
 
 
-def users_of(order: Iterable[Apply]) -> dict[Variable, list[Apply]]:
+def _users_of(order: Iterable[Apply]) -> dict[Variable, list[Apply]]:
     """Nodes that read a variable, by variable."""
     users: dict[Variable, list[Apply]] = defaultdict(list)
     for node in order:
@@ -491,7 +608,7 @@ def users_of(order: Iterable[Apply]) -> dict[Variable, list[Apply]]:
     return users
 
 
-def made_of(order: Iterable[Apply], roots: Iterable[Variable]) -> set[Variable]:
+def _made_of(order: Iterable[Apply], roots: Iterable[Variable]) -> set[Variable]:
     """``roots`` and all variables that depend on them."""
     made = set(roots)
     for node in order:
@@ -500,7 +617,7 @@ def made_of(order: Iterable[Apply], roots: Iterable[Variable]) -> set[Variable]:
     return made
 
 
-def in_order(
+def _in_order(
     order: Iterable[Apply], chosen: set[Variable], first: Iterable[Variable] = ()
 ) -> list[Variable]:
     """Chosen variables in the order in which they come about: no set decides on a graph."""
@@ -508,17 +625,17 @@ def in_order(
     return [v for v in every if v in chosen]
 
 
-def identities(variables: Iterable[Variable]) -> tuple[Any, ...]:
+def _identities(variables: Iterable[Variable]) -> tuple[Any, ...]:
     """What tells equal variables: constants by their value, others by themselves."""
     return tuple(v.merge_signature() if isinstance(v, Constant) else v for v in variables)
 
 
-def is_add(node: Apply) -> bool:
+def _is_add(node: Apply) -> bool:
     """Whether a node adds entry by entry."""
-    return is_elementwise(node, Add)
+    return _is_elementwise(node, Add)
 
 
-def is_elementwise(node: Apply, kinds: type | tuple[type, ...]) -> bool:
+def _is_elementwise(node: Apply, kinds: type | tuple[type, ...]) -> bool:
     """Whether a node does one of some kinds of scalar operation, entry by entry."""
     return isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, kinds)
 

@@ -160,8 +160,9 @@ def from_each_device(scalars: Sequence[TensorVariable], devices: int) -> list[Te
     Parameters
     ----------
     scalars : list of tensors
-        Computed from a batch of one device's own: `part_of_batch` of `devices`
-        batches that are joined.
+        Computed from a batch of one device's own.  The function is given as
+        many batches as there are devices, joined along their batch axis;
+        `part_of_batch` of that is one of them again.
     devices : int
         Number of devices; 1 returns the scalars themselves.
 
@@ -311,10 +312,10 @@ def check_devices(devices: int, backend: str, **batch_sizes: int) -> None:
     Raises
     ------
     UserError
-        If the backend is not JAX, a batch cannot be divided, or there are too
-        few devices.
+        If the backend is not JAX, a batch cannot be divided, there are too few
+        devices, or the processes cannot have equal numbers of them.
     """
-    if devices == 1:
+    if devices == 1 and not is_among_others():
         return
     if backend != "jax":
         raise UserError(f"--devices {devices} needs --backend jax, not {backend}")
@@ -409,9 +410,19 @@ def divided_axes(fgraph: FunctionGraph) -> dict[Variable, int]:
     Returns
     -------
     dict of variable to int
+
+    Raises
+    ------
+    ValueError
+        If something else is done with a whole batch.
     """
     nodes = fgraph.toposort()
     axes = {node.inputs[0]: node.op.axis for node in nodes if isinstance(node.op, PartOfBatch)}
+    for variable in axes:
+        if variable not in fgraph.inputs:
+            raise ValueError(
+                f"part_of_batch of {variable}, which is no input and no shared variable"
+            )
     for node in nodes:
         if isinstance(node.op, WholeBatch):
             axes[node.outputs[0]] = node.op.axis

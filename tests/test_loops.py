@@ -5,8 +5,13 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from pytensor.compile.mode import get_mode
+from pytensor.graph.basic import Constant
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.rewriting.utils import rewrite_graph
 from pytensor.scan.op import Scan
+from pytensor.scan.utils import until
 from pytensor.tensor.math import Dot
+from pytensor.tensor.rewriting.shape import ShapeFeature
 
 from cle_port import loops
 from cle_port.backend import compile_function
@@ -260,8 +265,59 @@ def test_other_sums(step):
     state = np.ones(DIM)
     for x_t in values:
         outputs = step(x_t, state)
-        state, *_ = outputs if isinstance(outputs, list) else [outputs]
-    np.testing.assert_allclose(ours[0], state, rtol=1e-13)
+        last = outputs if isinstance(outputs, list) else [outputs]
+        state = last[0]
+    np.testing.assert_allclose(ours, last, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "invariant",
+    [lambda b: pt.exp(b), lambda b: b, lambda b: pt.constant(np.arange(3.0)) + 0 * b],
+    ids=["made of a parameter", "a parameter", "nearly a constant"],
+)
+def test_an_output_that_is_the_same_at_every_step(invariant):
+    x, values = x_and_values()
+    rng = np.random.default_rng(9)
+    W, b = (pytensor.shared(rng.normal(size=n)) for n in ((DIM, DIM), DIM))
+
+    def step(x_t, h_tm1, W, b):
+        return pt.tanh(x_t @ W + h_tm1), invariant(b)
+
+    begin = [pt.zeros((BATCH, DIM), dtype="float64"), None]
+    h, same = pytensor.scan(step, [x], begin, non_sequences=[W, b], return_updates=False)
+    hs, all_steps = run([x], [h, same], values)
+    h_t = np.zeros((BATCH, DIM))
+    for x_t, ours in zip(values, hs):
+        h_t = np.tanh(x_t @ W.get_value() + h_t)
+        np.testing.assert_allclose(ours, h_t, rtol=1e-12)
+    once = invariant(pt.constant(b.get_value())).eval()
+    np.testing.assert_allclose(all_steps, np.broadcast_to(once, (STEPS, DIM)), rtol=1e-13)
+
+
+@pytest.mark.parametrize("end", ["unknown length", "condition"])
+def test_scans_without_a_known_number_of_steps_are_left_alone(end, monkeypatch):
+    x, values = x_and_values()
+    if end == "unknown length":
+        x = pt.tensor("x", dtype="float64", shape=(None, BATCH, DIM))
+    closed = []
+    monkeypatch.setattr(loops, "_close_scan", lambda *args: closed.append(args))
+
+    def step(x_t, h_tm1):
+        h_t = pt.tanh(pt.exp(x_t) + h_tm1)
+        return (h_t, until(h_t.sum() > 4.0)) if end == "condition" else h_t
+
+    begin = [pt.zeros((BATCH, DIM), dtype="float64")]
+    h = pytensor.scan(step, [x], begin, return_updates=False)
+    fgraph = FunctionGraph([x], [h], features=[ShapeFeature()], clone=False)
+    rewrite_graph(fgraph, include=("canonicalize",))
+    (scan,) = (node for node in fgraph.toposort() if isinstance(node.op, Scan))
+    assert isinstance(scan.inputs[0], Constant) == (end == "condition")
+    loops.TakeOutOfScans().rewrite(fgraph)
+    assert not closed
+    h_t = np.zeros((BATCH, DIM))
+    for x_t, ours in zip(values, h.eval({x: values})):
+        h_t = np.tanh(np.exp(x_t) + h_t)
+        np.testing.assert_allclose(ours, h_t, rtol=1e-13)
 
 
 def test_a_scan_that_is_taken_out_whole_before_another():

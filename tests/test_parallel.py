@@ -216,6 +216,14 @@ def test_one_device_needs_nothing():
     check_devices(1, "numba", batch_size=7)
 
 
+def test_several_processes_need_a_device_each(monkeypatch):
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(parallel, "is_among_others", lambda: True)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="--devices 1 cannot be shared equally by 2 processes"):
+        check_devices(1, "jax", batch_size=8)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -275,6 +283,13 @@ def test_a_sum_over_a_whole_batch_is_refused():
     outputs = [part_of_batch(state, 4, axis=0), state.sum()]
     with pytest.raises(ValueError, match="takes a whole batch, of which each device has a part"):
         divided_axes(FunctionGraph([state], outputs, clone=False))
+
+
+def test_part_of_what_is_no_input_is_refused():
+    """Each device would have the whole of it."""
+    x = pt.tensor("x", shape=(5, 8, 2))
+    with pytest.raises(ValueError, match=r"part_of_batch of .*, which is no input"):
+        divided_axes(FunctionGraph([x], [part_of_batch(pt.exp(x), 4)], clone=False))
 
 
 def test_batches_are_joined_to_the_longest():
