@@ -182,7 +182,7 @@ class WorkingMemory:
         with self.lock:
             if self.held is not None:
                 self._free()
-                return_memory()
+                trim()
 
     def _on_heap(self, all_sizes: bool) -> None:
         """Have glibc keep what is freed; and large pieces on the heap, or else from the system."""
@@ -213,7 +213,7 @@ class WorkingMemory:
             time.sleep(0.001)  # until other threads let go of what they computed with
         self.slack = min(2 * self.slack, self.slack + self.size)
         self.losses += 1
-        return_memory()
+        trim()
 
     def _free(self) -> None:
         assert self.libc is not None
@@ -231,8 +231,13 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def return_memory() -> None:
+    """Give all memory that nobody uses back to the system, that of unused objects too."""
+    gc.collect()  # takes half a second where graphs have been built
+    trim()
+
+
+def trim() -> None:
     """Give memory that is free, but kept for later, back to the system; with glibc only."""
-    gc.collect()
     libc = glibc()
     if libc is not None:
         libc.malloc_trim(ctypes.c_size_t(0))

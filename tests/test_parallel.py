@@ -31,7 +31,8 @@ from models.settings import parse
 from tests.recordings import PROJECT
 
 DEVICES = 4
-N_UPDATE = 4
+# Blizzard: the carried state is zeroed at the fourth. IAM-OnDB: each may compile for its length.
+N_UPDATE = {"blizzard": 4, "iamondb": 2}
 # The library under JAX that connects CPUs reports so, piece by piece, from several threads at once.
 OF_GLOO = (
     r"\[Gloo\] Rank |\d+| is connected to |"
@@ -48,7 +49,7 @@ TINY = {
     "num_k": 2,
     "reset_freq": 3,  # the carried state is used, and zeroed once
     "monitoring_freq": 2,
-    "max_updates": N_UPDATE,
+    "max_updates": 4,
     "lr": 0.01,
     "floatX": "float64",
     "backend": "jax",
@@ -107,7 +108,7 @@ def compare_with_one_device(dataset: str, folder: Path) -> dict:
         arrays, _ = loop.state()
         return {k: v for k, v in arrays.items() if not k.startswith("log")}
 
-    for batches in itertools.islice(zip(*(iter(loop.data) for loop in loops)), N_UPDATE):
+    for batches in itertools.islice(zip(*(iter(loop.data) for loop in loops)), N_UPDATE[dataset]):
         costs = [{"cost": np.array(loop.update(batch))} for loop, batch in zip(loops, batches)]
         note("cost", costs[1], costs[0])
         note("state", state(several), state(one))
