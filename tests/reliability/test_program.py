@@ -32,6 +32,18 @@ def start(folders, folder: Path, dataset: str) -> subprocess.Popen:  # noqa: F81
     return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
 
 
+def kill(process: subprocess.Popen, delay: float, saved: Path | None) -> int:
+    """Kill a program after some seconds, counted from its next checkpoint if that is given."""
+    before = saved.stat().st_mtime_ns if saved and saved.exists() else None
+    while saved and process.poll() is None:
+        if saved.exists() and saved.stat().st_mtime_ns != before:
+            break
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.kill()
+    return process.wait()
+
+
 @pytest.mark.parametrize("dataset", ["blizzard", "iamondb"])
 def test_killed_programs_end_as_others_do(dataset, folders, tmp_path):  # noqa: F811
     assert start(folders, tmp_path / "whole", dataset).wait() == 0
@@ -43,21 +55,23 @@ def test_killed_programs_end_as_others_do(dataset, folders, tmp_path):  # noqa: 
     kills = resumed = runs = 0
     while kills < KILLS:
         folder = tmp_path / f"{runs}"
-        for _ in range(4):
-            resumed += (folder / "vrnn_gauss_1.npz").exists()
+        saved = folder / "vrnn_gauss_1.npz"
+        # Starting takes most of the time: two of four kills wait for training.
+        for in_training in (False, True, False, True):
+            resumed += saved.exists()
             process = start(folders, folder, dataset)
-            time.sleep(rng.uniform(0, seconds))
-            process.kill()
-            status = process.wait()
+            if in_training:
+                status = kill(process, rng.uniform(0, seconds / 10), saved)
+            else:
+                status = kill(process, rng.uniform(0, seconds), None)
             assert status in (0, -signal.SIGKILL)
             if status == 0:
                 break
             kills += 1
         else:
             assert start(folders, folder, dataset).wait() == 0
-        assert_same(folder, tmp_path / "whole", "vrnn_gauss_1.npz", best=False)
+        assert_same(folder, tmp_path / "whole", saved.name, best=False)
         assert not list(folder.glob(".*.tmp"))
         runs += 1
     print(f"{dataset}: {kills} kills in {runs} runs, {resumed} starts from a checkpoint")
-    # A start takes about half of the time, so that kills fall into the training as well.
     assert resumed >= kills / 4
