@@ -12,6 +12,9 @@ from typing import BinaryIO
 
 from cle_port.errors import UserError
 
+# What systems say that do not flush folders, or not this one.
+NOT_FOR_FOLDERS = (errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ENOTSUP, errno.EPERM)
+
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading, and nothing that only looks like one.
@@ -136,10 +139,18 @@ def sync_folder(folder: Path) -> None:
 
     Where it cannot (folders that may not be read, some network drives, Windows)
     the file is there all the same.
+
+    Raises
+    ------
+    OSError
+        If the disk fails.
     """
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_FOR_FOLDERS:
+            raise

@@ -76,7 +76,7 @@ class HDF5Writer:
             self.finish()
         with self._errors():
             os.replace(self.temporary, self.path)
-        sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,8 @@
 """Checkpoints: what is written is read back, whole or not at all."""
 
+import contextlib
 import copy
+import errno
 import io
 import json
 import os
@@ -82,17 +84,26 @@ def test_the_old_file_stays_whole(function, error, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["m.npz"]
 
 
-def test_a_folder_that_cannot_be_flushed(tmp_path, monkeypatch):
-    """The file is there all the same."""
+@pytest.mark.parametrize(
+    ("number", "end"),
+    [
+        (errno.EINVAL, contextlib.nullcontext()),
+        (errno.EIO, pytest.raises(OSError, match="Input/output")),
+    ],
+    ids=["by the system", "by the disk"],
+)
+def test_a_folder_that_cannot_be_flushed(number, end, tmp_path, monkeypatch):
+    """The file is there all the same; but a failing disk is told."""
     flush = os.fsync
 
     def only_files(descriptor):
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(22, "Invalid argument")
+            raise OSError(number, os.strerror(number))
         flush(descriptor)
 
     monkeypatch.setattr("cle_port.files.os.fsync", only_files)
-    checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
+    with end:
+        checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
     assert os.listdir(tmp_path) == ["m.npz"]
 
 
