@@ -25,14 +25,14 @@ from cle_port import checkpoint, parallel
 from cle_port.backend import PerLength
 from cle_port.errors import UserError
 from cle_port.parallel import check_devices, divided_axes, part_of_batch, whole_batch
-from datasets import demo_blizzard, demo_iamondb
+from datasets import demo_blizzard
 from models import program, vrnn_gmm
 from models.settings import parse
 from tests.recordings import PROJECT
+from tests.test_programs import write_short_lines
 
 DEVICES = 4
-# Blizzard: the carried state is zeroed at the fourth. IAM-OnDB: each may compile for its length.
-N_UPDATE = {"blizzard": 4, "iamondb": 2}
+N_UPDATE = 4
 # The library under JAX that connects CPUs reports so, piece by piece, from several threads at once.
 OF_GLOO = (
     r"\[Gloo\] Rank |\d+| is connected to |"
@@ -49,7 +49,7 @@ TINY = {
     "num_k": 2,
     "reset_freq": 3,  # the carried state is used, and zeroed once
     "monitoring_freq": 2,
-    "max_updates": 4,
+    "max_updates": N_UPDATE,
     "lr": 0.01,
     "floatX": "float64",
     "backend": "jax",
@@ -75,7 +75,7 @@ def environment(devices: int) -> dict[str, str]:
 def folders(tmp_path_factory) -> dict[str, Path]:
     blizzard, iamondb = (tmp_path_factory.mktemp(name) for name in ("blizzard", "iamondb"))
     demo_blizzard.build(blizzard, minutes=0.2, seq_len=480, n_streams=8)
-    demo_iamondb.build(iamondb)
+    write_short_lines(iamondb)
     return {"blizzard": blizzard, "iamondb": iamondb}
 
 
@@ -108,7 +108,7 @@ def compare_with_one_device(dataset: str, folder: Path) -> dict:
         arrays, _ = loop.state()
         return {k: v for k, v in arrays.items() if not k.startswith("log")}
 
-    for batches in itertools.islice(zip(*(iter(loop.data) for loop in loops)), N_UPDATE[dataset]):
+    for batches in itertools.islice(zip(*(iter(loop.data) for loop in loops)), N_UPDATE):
         costs = [{"cost": np.array(loop.update(batch))} for loop, batch in zip(loops, batches)]
         note("cost", costs[1], costs[0])
         note("state", state(several), state(one))

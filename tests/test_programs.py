@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from cle_port import checkpoint
 from datasets import demo_blizzard, demo_iamondb
+from datasets.iamondb_hdf5 import FILE_NAME, Line, LineWriter
 from models import program, rnn_gauss, rnn_gmm, sample, vrnn_gauss, vrnn_gmm
 from models.parts import StandardGaussian
 from models.settings import parse
@@ -43,8 +45,22 @@ def folders(tmp_path_factory):
     """Small corpora of both kinds."""
     blizzard, iamondb = (tmp_path_factory.mktemp(name) for name in OF_DATASET)
     demo_blizzard.build(blizzard, minutes=0.4, seq_len=480, n_streams=20)
-    demo_iamondb.build(iamondb)
+    write_short_lines(iamondb)
     return {"blizzard": blizzard, "iamondb": iamondb}
+
+
+def write_short_lines(folder: Path) -> None:
+    """Beginnings of lines of the demo, in batches of two of the lengths that are compiled."""
+    n_lines = {"train": 160, "valid": 40}
+    lines = iter(demo_iamondb.write_lines(sum(n_lines.values())))
+    with LineWriter(folder / FILE_NAME) as file:
+        for split, n in n_lines.items():
+            for number in range(n):
+                line = next(lines)
+                points = line.points[: 90 if number < 80 else 60].copy()
+                points[-1, 0] = 1
+                file.append(split, Line(points, line.text))
+        file.commit()
 
 
 def flags(dataset: str, folder, save_path, **more) -> list[str]:
