@@ -60,10 +60,13 @@ class CompiledFirst:
     ----------
     jitted : callable
         With a method ``lower``, as `jax.jit` returns it.
+    on_one_device : bool
+        Several compute in threads of their own, and nothing is kept.
     """
 
-    def __init__(self, jitted: Any) -> None:
+    def __init__(self, jitted: Any, on_one_device: bool = True) -> None:
         self.jitted = jitted
+        self.on_one_device = on_one_device
         self.is_compiled = False
         self.size = 0  # bytes of working memory to keep
         self.returned = 0  # bytes of new arrays
@@ -81,7 +84,7 @@ class CompiledFirst:
 
         WORKING_MEMORY.give_back()
         needs = self.jitted.lower(*args).compile().memory_analysis()  # JAX remembers it
-        if needs and jax.default_backend() == "cpu":
+        if needs and self.on_one_device and jax.default_backend() == "cpu":
             self.size = needs.temp_size_in_bytes
             self.returned = needs.output_size_in_bytes - needs.alias_size_in_bytes
         return_memory()

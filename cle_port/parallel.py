@@ -398,7 +398,7 @@ class ShardedLinker(InPlaceJAXLinker):
         )
         jitted = jax.jit(parallel, donate_argnums=self.overwritten())
         shardings = [NamedSharding(mesh, spec) for spec in in_specs]
-        return _Placing(CompiledFirst(jitted), shardings)
+        return _Placing(CompiledFirst(jitted, on_one_device=False), shardings)
 
 
 def divided_axes(fgraph: FunctionGraph) -> dict[Variable, int]:

@@ -236,11 +236,12 @@ def test_nothing_is_kept_for_another_thread(is_ready, memory, monkeypatch):
     assert (memory.held is not None) == is_ready
 
 
-def test_nothing_is_kept_on_a_gpu(memory, monkeypatch):
+@pytest.mark.parametrize(("backend", "on_one_device"), [("gpu", True), ("cpu", False)])
+def test_nothing_is_kept_elsewhere(backend, on_one_device, memory, monkeypatch):
     jax = pytest.importorskip("jax")
     monkeypatch.setattr(linker, "WORKING_MEMORY", memory)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    fn = CompiledFirst(jax.jit(lambda x: (x @ x).sum()))
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    fn = CompiledFirst(jax.jit(lambda x: (x @ x).sum()), on_one_device)
     for _ in range(2):
         fn(np.ones((400, 400), "float32"))
     assert fn.size == 0

@@ -150,8 +150,8 @@ def test_several_devices_give_the_numbers_of_one(dataset, folders):
 # --- two processes ---------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dataset", ["blizzard", "iamondb"])
+@pytest.mark.full
+@pytest.mark.parametrize("dataset", ["blizzard", pytest.param("iamondb", marks=pytest.mark.slow)])
 def test_two_processes_leave_the_files_of_one(dataset, folders, tmp_path):
     command = [sys.executable, str(PROJECT / "models" / "vrnn_gmm.py")]
     alone = flags(dataset, folders[dataset], save_path=tmp_path / "one")

@@ -51,7 +51,7 @@ def folders(tmp_path_factory):
 
 def write_short_lines(folder: Path) -> None:
     """Beginnings of lines of the demo, in batches of two of the lengths that are compiled."""
-    n_lines = {"train": 160, "valid": 40}
+    n_lines = {"train": 160, "valid": 60}
     lines = iter(demo_iamondb.write_lines(sum(n_lines.values())))
     with LineWriter(folder / FILE_NAME) as file:
         for split, n in n_lines.items():
