@@ -190,8 +190,8 @@ class WorkingMemory:
     def _on_heap(self, all_sizes: bool) -> None:
         """Have glibc keep what is freed; and large pieces on the heap, or else from the system."""
         assert self.libc is not None
-        trim = -1 if self.losses < self.ENOUGH else self.TRIM_THRESHOLD
-        self.libc.mallopt(self.M_TRIM_THRESHOLD, trim)
+        threshold = -1 if self.losses < self.ENOUGH else self.TRIM_THRESHOLD
+        self.libc.mallopt(self.M_TRIM_THRESHOLD, threshold)
         self.libc.mallopt(self.M_MMAP_THRESHOLD, self.MMAP_THRESHOLD)
         self.libc.mallopt(self.M_MMAP_MAX, 0 if all_sizes else self.MMAP_MAX)
 

@@ -14,6 +14,7 @@ from pytensor.scan.op import Scan
 from cle_port import backend
 from cle_port.backend import MergeInsideScans, choose, compile_function, merged, padded_length
 from cle_port.errors import UserError
+from cle_port.linker import WorkingMemory, glibc
 from cle_port.utils import sharedX
 from tests.units import FLOATS, compile_plainly
 
@@ -288,11 +289,17 @@ def test_new_values_take_the_place_of_old_ones():
     import jax
 
     W, x = sharedX(np.zeros((123, 45)), "W"), pt.tensor("x", shape=(400, 400))
-    # The product needs memory on the way, which `WorkingMemory` keeps.
-    fn = compile_function([x], [], {W: W + pt.tanh(x @ x).sum()}, "jax")
-    for _ in range(3):
+    on_the_way = pt.tanh(x @ x) @ x
+    fn = compile_function([x], [], {W: W + 1 + on_the_way[:123, :45]}, "jax")
+    fn(np.zeros((400, 400)))
+    (thunk,) = getattr(fn.vm, "thunks", [fn.vm])
+    assert WorkingMemory().keeps(thunk.jit_fn.size) == (glibc() is not None)
+    for _ in range(2):
+        before = W.get_value(borrow=True)
         fn(np.zeros((400, 400)))
-    np.testing.assert_array_equal(W.get_value(), np.full((123, 45), 0.0))
+        assert before.is_deleted()  # written over
+    np.testing.assert_array_equal(W.get_value(), np.full((123, 45), 3.0))
+    del before
     gc.collect()
     assert len([array for array in jax.live_arrays() if array.shape == (123, 45)]) == 1
 

@@ -289,7 +289,7 @@ def test_an_output_that_is_the_same_at_every_step(invariant):
     h_t = np.zeros((BATCH, DIM))
     for x_t, ours in zip(values, hs):
         h_t = np.tanh(x_t @ W.get_value() + h_t)
-        np.testing.assert_allclose(ours, h_t, rtol=1e-12)
+        np.testing.assert_allclose(ours, h_t, rtol=1e-13)
     once = invariant(pt.constant(b.get_value())).eval()
     np.testing.assert_allclose(all_steps, np.broadcast_to(once, (STEPS, DIM)), rtol=1e-13)
 

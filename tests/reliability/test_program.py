@@ -60,10 +60,8 @@ def test_killed_programs_end_as_others_do(dataset, folders, tmp_path):  # noqa: 
         for in_training in (False, True, False, True):
             resumed += saved.exists()
             process = start(folders, folder, dataset)
-            if in_training:
-                status = kill(process, rng.uniform(0, seconds / 10), saved)
-            else:
-                status = kill(process, rng.uniform(0, seconds), None)
+            delay = rng.uniform(0, seconds / 10 if in_training else seconds)
+            status = kill(process, delay, saved if in_training else None)
             assert status in (0, -signal.SIGKILL)
             if status == 0:
                 break
