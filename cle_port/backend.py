@@ -28,7 +28,6 @@ from pytensor.graph.features import ReplaceValidate
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.rewriting.basic import GraphRewriter, in2out
-from pytensor.scalar.math import Softplus
 from pytensor.scan.op import Scan
 from pytensor.tensor.basic import Alloc
 from pytensor.tensor.elemwise import CAReduce
@@ -307,7 +306,6 @@ def _mode(name: str) -> Mode:
 def _set_up_jax() -> None:
     """Let both precisions work in one process; keep compiled code between runs."""
     import jax
-    import jax.numpy as jnp
 
     # Every update waits for its cost, so there is nothing to gain from another thread that
     # computes; in the same one, memory is free when a call returns: `cle_port.linker`.  JAX
@@ -332,12 +330,6 @@ def _set_up_jax() -> None:
         acc_dtype = getattr(op, "acc_dtype", None) or node.inputs[0].type.dtype
         dtype = node.outputs[0].type.dtype
         return lambda x: reduce(x.astype(acc_dtype)).astype(dtype)
-
-    # PyTensor's translation has a formula for each of four ranges, and XLA writes
-    # three of them to memory for every number before it chooses.
-    @jax_funcify.register(Softplus)
-    def softplus_in_one_piece(op: Softplus, **kwargs: Any) -> Callable:
-        return lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
 class MergeInsideScans(GraphRewriter):

@@ -32,9 +32,9 @@ from datasets.grep_blizzard_hdf5 import fetch_blizzard, fetch_blizzard_tbptt
 from datasets.hdf5_rows import HDF5Rows, Moments
 
 STRIDE = 10000  # rows that the running statistics take in at a time
-TRAIN_ROWS = 2040064  # of the original's file: train, then validation
+TRAIN_ROWS = 2040064  # of the original's file: train, then validation, then what its scripts leave
 VALID_ROWS = 112640
-VALID_SHARE = 0.05  # of any other file
+VALID_SHARE = 0.05  # of a smaller file
 
 
 class Blizzard(TemporalSeries, SequentialPrepMixin):
@@ -140,9 +140,9 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
             self.window = _hann(frame_size)
         super().__init__(name=name, path=path, multi_process=multi_process)
 
-    def load(self, path: str | os.PathLike[str]) -> HDF5Rows:
+    def load(self, data_path: str | os.PathLike[str]) -> HDF5Rows:
         """Open the HDF5 file, making it from ``data_*.npy`` if need be; see the class."""
-        rows = self.fetch(path)
+        rows = self.fetch(data_path)
         self.seq_len = rows.shape[1]
         self.batch_size_of_file = rows.attrs.get("batch_size")
         self._check_frames(rows)
@@ -153,7 +153,7 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
                 self.X_mean, self.X_std = self._compute_statistics(rows)
             self.X_mean, self.X_std = check_statistics(self.X_mean, self.X_std, origin)
             if not given:
-                save_statistics(path, self.file_name, self.X_mean, self.X_std)
+                save_statistics(data_path, self.file_name, self.X_mean, self.X_std)
         return rows
 
     def fetch(self, path: str | os.PathLike[str]) -> HDF5Rows:
@@ -333,28 +333,39 @@ class RowRanges(NamedTuple):
         Monitoring of the training data takes rows 0 to `monitor_rows`.
     valid_start, valid_end : int
         Monitoring of the validation data takes these.
+    test_end : int
+        The rows from `valid_end` to here are for a test: no program reads them.
+    reason : str
+        Which split this is and why, for a reader.
     """
 
     train_end: int
     monitor_rows: int
     valid_start: int
     valid_end: int
+    test_end: int
+    reason: str
+
+    def describe(self) -> str:
+        """Say in one line how many rows each part has, and why."""
+        n_test = self.test_end - self.valid_end
+        test = f", {n_test} left for a test" if n_test else ""
+        n_valid = self.valid_end - self.valid_start
+        return f"{self.train_end} for training, {n_valid} for validation{test}: {self.reason}"
 
 
 def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
-    """Split the rows of a file into training and validation.
+    """Split the rows of a file into training, validation and test.
 
-    A file with the 2152704 rows of the original's is split as its
-    programs do: training 0 to 2040064, validation the 112640 rows behind, and
-    as many at the beginning for monitoring the training data.  Of any other,
-    validation takes the 20th part, rounded down to whole monitoring batches,
-    but at least one; training takes the whole batches before it, and
-    validation follows at once, so that less than a batch is left over at the
-    end.  Monitoring of the training data takes as many rows as validation.
+    A file of at least 2152704 rows is the original's, and is split by the literals of its
+    programs, whatever the batch sizes: training 0 to 2040064, validation the 112640 rows behind,
+    and as many at the beginning for monitoring the training data.  The rows from 2152704 on are
+    for a test: later papers report on them.
 
-    Every range is a whole number of its batches (the original's ranges are
-    rounded down if the batch sizes are not the original's 128 and 1280), so
-    `cle_port.data.Iterator` yields batches of one size only.
+    Of a smaller file, validation takes the 20th part, rounded down to whole monitoring batches,
+    but at least one; training takes the whole batches before it, and validation follows at once,
+    so that less than a batch is left over at the end.  Monitoring of the training data takes as
+    many rows as validation.
 
     Parameters
     ----------
@@ -375,19 +386,52 @@ def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
 
     Notes
     -----
-    Counterpart: the constants in ``models/blizzard/*.py``.
+    Counterpart: the literals in ``models/blizzard/*.py``.
     """
     for option, size in (("batch_size", batch_size), ("m_batch_size", m_batch_size)):
         if size < 1:
             raise UserError(f"{option} must be at least 1, not {size}")
-    original = n_rows == TRAIN_ROWS + VALID_ROWS
-    wanted = VALID_ROWS if original else n_rows * VALID_SHARE
-    valid_rows = max(1, int(wanted // m_batch_size)) * m_batch_size
-    available = TRAIN_ROWS if original else n_rows - valid_rows
-    train_end = available // batch_size * batch_size
-    if train_end < max(batch_size, valid_rows) or train_end + valid_rows > n_rows:
+    original = TRAIN_ROWS + VALID_ROWS
+    if n_rows >= original:
+        for option, size, rows in (
+            ("batch_size", batch_size, TRAIN_ROWS),
+            ("m_batch_size", m_batch_size, VALID_ROWS),
+        ):
+            if size > rows:
+                raise UserError(f"{option} is {size}; use at most {rows} with {n_rows} rows")
+        reason = f"the original's split, since there are at least its {original} rows"
+        return RowRanges(TRAIN_ROWS, VALID_ROWS, TRAIN_ROWS, original, n_rows, reason)
+    valid_rows = max(1, int(n_rows * VALID_SHARE // m_batch_size)) * m_batch_size
+    train_end = (n_rows - valid_rows) // batch_size * batch_size
+    if train_end < max(batch_size, valid_rows):
         raise _too_few_rows(n_rows, batch_size, m_batch_size)
-    return RowRanges(train_end, valid_rows, train_end, train_end + valid_rows)
+    valid_end = train_end + valid_rows
+    reason = f"the last {valid_rows / n_rows:.0%}, since there are fewer than {original} rows"
+    return RowRanges(train_end, valid_rows, train_end, valid_end, valid_end, reason)
+
+
+def whole_batches(start: int, end: int, batch_size: int) -> int:
+    """Return the ``end`` with which an Iterator does not read rows behind a range.
+
+    `cle_port.data.Iterator` starts batches below ``end - end % batch_size``.  From a ``start``
+    that is no multiple of the batch size, as the original's validation has, the last batch may
+    pass the end of the range: here into the test rows, or out of the file.  With the original's
+    batch size it does not.
+
+    Parameters
+    ----------
+    start, end : int
+        The range.
+    batch_size : int
+        Rows in a batch.
+
+    Returns
+    -------
+    int
+        `end`, or a batch less where the last one would pass it.
+    """
+    starts = range(start, end - end % batch_size, batch_size)
+    return end - batch_size if starts and starts[-1] + batch_size > end else end
 
 
 def _too_few_rows(n_rows: int, batch_size: int, m_batch_size: int) -> UserError:

@@ -18,7 +18,6 @@ if __package__ in (None, ""):  # started as a file: an installed `datasets` must
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
 from pytensor.tensor.variable import TensorVariable
@@ -91,10 +90,12 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
     ``floatX=float64``.  The pen bit of step t belongs to the point that the
     offset leads to.
 
-    Differences: there, batches and masks are object arrays, here they have
-    dtype ``floatX``, with the same numbers; the mask is (time, batch) also if
-    all lines have one length, unless `original_masks`; any other `name` fails
-    there with ``UnboundLocalError``.
+    Batches and masks are float32, also under ``floatX=float64``: the symbolic
+    inputs of the original are.
+
+    Differences: batches and masks are arrays of numbers, not of objects; the
+    mask is (time, batch) also if all lines have one length, unless
+    `original_masks`; any other `name` fails there with ``UnboundLocalError``.
     """
 
     data: list[NDArray]
@@ -179,17 +180,17 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
         list of TensorVariable
             ``x`` of static shape (None, `batch_size`, 3) and ``mask`` of (None,
             `batch_size`); if `cond` is set also those of `theano_test_vars`.
-            All of dtype ``floatX``.
+            All are float32, whatever ``floatX`` is.
 
         Notes
         -----
-        Counterpart: ``IAMOnDB.theano_vars``, always float32, no shape known.
+        Counterpart: ``IAMOnDB.theano_vars``, where no shape is known.
         """
         variables = [_input("x", None, batch_size, X_DIM), _input("mask", None, batch_size)]
         return variables + (self.theano_test_vars(batch_size) if self.cond else [])
 
     def theano_test_vars(self, batch_size: int | None = None) -> list[TensorVariable]:
-        """Return ``y`` (None, `batch_size`, 57) and ``label_mask`` (None, `batch_size`), floatX."""
+        """Return ``y`` (None, `batch_size`, 57), ``label_mask`` (None, `batch_size`): float32."""
         return [_input("y", None, batch_size, N_LABELS), _input("label_mask", None, batch_size)]
 
     def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
@@ -202,13 +203,13 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
 
         Returns
         -------
-        x : ndarray, shape (time, batch, 3), floatX
+        x : ndarray, shape (time, batch, 3), float32
             Filled up with zeros to the longest line.
-        mask : ndarray, shape (time, batch), floatX
+        mask : ndarray, shape (time, batch), float32
             1 within the line, 0 behind its end.
-        y : ndarray, shape (characters, batch, 57), floatX
+        y : ndarray, shape (characters, batch, 57), float32
             One-hot transcripts, filled up likewise; only if `cond` is set.
-        label_mask : ndarray, shape (characters, batch), floatX
+        label_mask : ndarray, shape (characters, batch), float32
             Likewise.
 
         Raises
@@ -228,11 +229,10 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
         return batch
 
     def _pad(self, sequences: NDArray, transpose_mask: bool) -> tuple[NDArray, NDArray]:
-        floatX = pytensor.config.floatX
         padded, mask = self.create_mask_and_zero_pad(sequences)
         if transpose_mask:
             mask = mask.T
-        return padded.astype(floatX), np.ascontiguousarray(mask, dtype=floatX)
+        return padded.astype(np.float32), np.ascontiguousarray(mask, dtype=np.float32)
 
     def _has_one_length(self, lengths: Sequence[int]) -> bool:
         # NumPy made one array of such sequences, whose first two axes the original exchanged.
@@ -244,7 +244,7 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
 
 
 def _input(name: str, *shape: int | None) -> TensorVariable:
-    return pt.tensor(name, dtype=pytensor.config.floatX, shape=shape)
+    return pt.tensor(name, dtype="float32", shape=shape)
 
 
 def _object_array(sequences: Sequence[NDArray] | NDArray) -> NDArray:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.special import softmax
@@ -413,7 +414,7 @@ def stats(name: str, v: TensorVariable, mask: TensorVariable | None = None) -> l
     used = frames_in_use(mask)
     return [
         named(_keep(v, used, -np.inf).max(), f"max_{name}"),
-        named(_mean(v, used).mean(), f"mean_{name}"),
+        named(_mean(v, used), f"mean_{name}"),
         named(_keep(v, used, np.inf).min(), f"min_{name}"),
     ]
 
@@ -428,7 +429,7 @@ def coeff_stats(coeff: TensorVariable, mask: TensorVariable | None = None) -> li
         See `stats`.
     """
     used = frames_in_use(mask)
-    mean = _mean(coeff, used)
+    mean = _keep(coeff, used, 0.0).sum(axis=(0, 1)) / _count(coeff, used)
     return [
         named(_keep(coeff, used, -np.inf).max(), "coeff_max"),
         named(_keep(coeff, used, np.inf).min(), "coeff_min"),
@@ -447,11 +448,28 @@ def _keep(v: TensorVariable, used: TensorVariable | None, other: float) -> Tenso
 
 
 def _mean(v: TensorVariable, used: TensorVariable | None) -> TensorVariable:
-    """Mean over time and batch, shape (dim,)."""
-    if used is None:
-        return v.mean(axis=(0, 1))
-    count = pt.cast(used.sum() * v.shape[1], v.dtype)
-    return _keep(v, used, 0.0).sum(axis=(0, 1)) / count
+    """Mean of all entries: their sum, divided by the length of one axis after the other.
+
+    That is Theano's way, and each division rounds.
+    """
+    mean = _keep(v, used, 0.0).sum()
+    for length in (v.shape[0] if used is None else used.sum(), v.shape[1], v.shape[2]):
+        mean = _quotient(mean, length)
+    return mean
+
+
+def _quotient(a: TensorVariable, n: TensorVariable) -> TensorVariable:
+    if a.dtype == pytensor.config.floatX:
+        return a / pt.cast(n, a.dtype)
+    # A channel of single precision in a program of double precision (x on IAM-OnDB).  Divided
+    # in float32, compilers would make one division of several.
+    return pt.cast(pt.cast(a, "float64") / n, a.dtype)
+
+
+def _count(v: TensorVariable, used: TensorVariable | None) -> TensorVariable:
+    """Count the frames of all sequences together."""
+    n_step = v.shape[0] if used is None else used.sum()
+    return pt.cast(n_step * v.shape[1], v.dtype)
 
 
 def named(v: TensorVariable, name: str) -> TensorVariable:

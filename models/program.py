@@ -56,7 +56,7 @@ from cle_port.train.log import set_aside
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
 from datasets import demo_blizzard, demo_iamondb, iamondb
-from datasets.blizzard import Blizzard_tbptt, RowRanges, load_statistics, row_ranges
+from datasets.blizzard import Blizzard_tbptt, RowRanges, load_statistics, row_ranges, whole_batches
 from models.settings import LAST, Settings, check_changes, parse
 
 logger = logging.getLogger(__name__)
@@ -298,8 +298,14 @@ def make_mainloop(name: str, make_net: Callable[[Settings], Net], args: Settings
     return blizzard_mainloop(name, make_net, args, open_blizzard(args))
 
 
-def open_blizzard(args: Settings) -> BlizzardData:
+def open_blizzard(args: Settings, rows: RowRanges | None = None) -> BlizzardData:
     """Open the data that the settings name, or the demo corpus.
+
+    Parameters
+    ----------
+    args : Settings
+    rows : RowRanges, optional
+        Which rows to train on; default is `datasets.blizzard.row_ranges`.
 
     Raises
     ------
@@ -319,7 +325,10 @@ def open_blizzard(args: Settings) -> BlizzardData:
         )
         for name in ("train", "valid")
     )
-    rows = row_ranges(train.num_examples(), args.batch_size, args.m_batch_size)
+    if rows is None:
+        rows = row_ranges(train.num_examples(), args.batch_size, args.m_batch_size)
+        valid_end = whole_batches(rows.valid_start, rows.valid_end, args.m_batch_size)
+        rows = rows._replace(valid_end=valid_end)
     return BlizzardData(train, valid, rows, origin)
 
 
@@ -385,7 +394,7 @@ def blizzard_mainloop(
         args,
         save_path,
         data=data.origin,
-        rows=f"{rows.train_end} for training, {rows.valid_end - rows.valid_start} for validation",
+        rows=rows.describe(),
         batch=f"{args.batch_size} rows of {frames} frames of {frame_size} samples",
     )
 

@@ -186,7 +186,7 @@ def compare_recording(
             f"{recording.path} did not start from weights that a seed gives; leave --from_seeds out"
         )
     program = programs.get(recording, floatX or scalar(recording, "meta/floatX"))
-    n = n_repeated(recording, program.floatX)
+    n = n_repeated(recording)
     with progress_bar(n, recording.name, "update", programs.quiet) as bar:
         run = repeat_run(program, recording, bar, from_seeds)
     return compare_run(program, run, str(recording.path), tolerance)
@@ -272,7 +272,7 @@ def difference_as_dict(difference: Difference) -> dict[str, Any]:
     """Turn a difference into what JSON can hold."""
     numbers = {
         key: getattr(difference, key)
-        for key in ("original", "port", "absolute", "relative", "allowed", "ulps")
+        for key in ("original", "port", "absolute", "relative", "noise", "allowed", "ulps")
     }
     finite = {k: v if v is not None and math.isfinite(v) else None for k, v in numbers.items()}
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,14 @@ class Difference:
     absolute : float
         Largest absolute difference.
     relative : float
-        `absolute` divided by the size that it is held to.
+        `absolute` divided by the size that it is compared at.
     ulps : int or None
         How many floating point numbers, of the recording's dtype, lie between
         `original` and `port`; None where one is not finite.
     allowed : float or None
         Largest `relative` that is rounding; None where nothing can be said.
+    noise : float
+        Measured noise of rounding, relative to the same size; 0 where it is not measured.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Difference:
     relative: float
     ulps: int | None
     allowed: float | None
+    noise: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -142,6 +145,8 @@ def compare(
     at: int = 0,
     order: Sequence[int] = (),
     least: float = 0.0,
+    noise: float = 0.0,
+    multiple: float = 0.0,
 ) -> Difference:
     """Compare an array of the port with the original's.
 
@@ -155,8 +160,12 @@ def compare(
     place, at, order
         See `Difference`.
     least : float
-        The difference is held to the largest recorded entry, or to this where
+        The difference is divided by the largest recorded entry, or by this where
         it is more.
+    noise : float
+        Absolute noise of rounding in the port's own numbers.
+    multiple : float
+        How many times the noise is allowed where that exceeds `allowed`.
 
     Returns
     -------
@@ -169,24 +178,54 @@ def compare(
         "place": place or name,
         "at": at,
         "order": tuple(order),
-        "allowed": allowed,
     }
     if ours.shape != theirs.shape or not theirs.size:
         distance = 0.0 if ours.shape == theirs.shape else np.inf
         nothing: dict[str, Any] = {"original": np.nan, "port": np.nan, "ulps": None}
-        return Difference(**facts, **nothing, absolute=distance, relative=distance)
+        return Difference(**facts, **nothing, allowed=allowed, absolute=distance, relative=distance)
     distances = distance_of(ours, theirs)
     where = np.unravel_index(np.argmax(distances), distances.shape)  # the first NaN, if any
     absolute = float(distances[where])
-    scale = size_of(theirs, least)
+    scale = size_of(theirs, least) or 1.0
     return Difference(
         **facts,
+        allowed=raised(allowed, noise / scale, multiple),
+        noise=noise / scale,
         original=float(theirs[where]),
         port=float(ours[where]),
         absolute=absolute,
-        relative=absolute / scale if scale else absolute,
+        relative=absolute / scale,
         ulps=ulps_between(ours[where], theirs[where], theirs.dtype),
     )
+
+
+def raised(allowed: float | None, noise: float, multiple: float) -> float | None:
+    """Raise what is allowed to a multiple of the noise, both relative, if that is more."""
+    return None if allowed is None else max(allowed, multiple * noise)
+
+
+def noise_of(value: ArrayLike, moved: Iterable[ArrayLike]) -> float:
+    """Largest absolute difference from any of some repetitions of a value.
+
+    Parameters
+    ----------
+    value : array_like
+    moved : iterable of array_like
+        What the port computes from weights moved by one unit in the last place.
+
+    Returns
+    -------
+    float
+        0 if there are no repetitions.  Those of another shape, and numbers that are not
+        finite, say nothing.
+    """
+    value = in_reals(value)
+    distances = (distance_of(value, in_reals(other)) for other in moved if _fits(other, value))
+    return max((float(np.max(d[np.isfinite(d)], initial=0.0)) for d in distances), default=0.0)
+
+
+def _fits(other: ArrayLike, value: NDArray) -> bool:
+    return in_reals(other).shape == value.shape
 
 
 def in_reals(array: ArrayLike) -> NDArray:
@@ -267,6 +306,8 @@ def compare_summaries(
     at: int,
     order: Sequence[int],
     least: float = 0.0,
+    noises: Mapping[str, float] | None = None,
+    multiple: float = 0.0,
 ) -> list[Difference]:
     """Compare arrays with rows of ``check/...``: size, sums, norm, first and last entries.
 
@@ -276,9 +317,11 @@ def compare_summaries(
         In the order of the rows.
     rows : ndarray of shape (len(ours), 20)
         Size, sum, sum of squares, norm, first 8 and last 8 entries.
-    allowed, place, at, order, least
-        See `compare`.  Sums are held to the array's largest entry times its
-        size, the sum of squares to twice its square times that.
+    allowed, place, at, order, least, multiple
+        See `compare`.  Sums are compared at the array's largest entry times its
+        size, the sum of squares at twice its square times that.
+    noises : mapping of str to float, optional
+        Absolute noise of each array's entries, see `noise_of`.
 
     Returns
     -------
@@ -292,6 +335,7 @@ def compare_summaries(
         scales = np.array([1.0, size * scale, 2 * size * scale**2, size * scale] + [scale] * 16)
         distances = distance_of(summary, row)
         relative = np.inf if summary[0] != row[0] else float(np.max(distances / scales))
+        noise = (noises or {}).get(name, 0.0) / scale
         differences.append(
             Difference(
                 name=name,
@@ -303,7 +347,8 @@ def compare_summaries(
                 absolute=float(np.max(distances[3:])),
                 relative=relative,
                 ulps=ulps_between(summary[3], row[3], rows.dtype),
-                allowed=allowed,
+                allowed=raised(allowed, noise, multiple),
+                noise=noise,
             )
         )
     return differences

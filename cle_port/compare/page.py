@@ -129,7 +129,8 @@ def _comparison(comparison: Comparison, number: int) -> Iterator[str]:
 def _overview(comparison: Comparison) -> Iterator[str]:
     yield (
         '<div class="scroll"><table><tr><th>section</th><th class="left">verdict</th>'
-        '<th>compared</th><th>relative</th><th>allowed</th><th class="left">furthest</th></tr>'
+        "<th>compared</th><th>relative</th><th>noise</th><th>allowed</th>"
+        '<th class="left">furthest</th></tr>'
     )
     for section in comparison.sections:
         furthest = section.worst()
@@ -137,7 +138,8 @@ def _overview(comparison: Comparison) -> Iterator[str]:
         yield (
             f'<tr><td>{escape(section.title)}</td><td class="left">'
             f"{_verdict(verdict_of(section))}</td><td>{len(section.differences)}</td>"
-            f"<td>{furthest.relative:.1e}</td><td>{_allowed(furthest)}</td>"
+            f"<td>{furthest.relative:.1e}</td><td>{furthest.noise:.1e}</td>"
+            f"<td>{_allowed(furthest)}</td>"
             f'<td class="left">{escape(furthest.place)}</td></tr>'
         )
     yield "</table></div>"
@@ -153,15 +155,15 @@ def _details(section: Section) -> Iterator[str]:
     yield from _channels(section)
     yield (
         '<div class="scroll"><table><tr><th>where</th><th>original</th><th>port</th>'
-        "<th>absolute</th><th>relative</th><th>allowed</th><th>ulp</th></tr>"
+        "<th>absolute</th><th>relative</th><th>noise</th><th>allowed</th><th>ulp</th></tr>"
     )
     for d in rows:
         kind = "" if d.ok else ' class="differs"'
         ulps = "-" if d.ulps is None else str(d.ulps)
         yield (
             f"<tr><td{kind}>{escape(d.place)}</td><td>{d.original:.12g}</td><td>{d.port:.12g}</td>"
-            f"<td>{d.absolute:.1e}</td><td>{d.relative:.1e}</td><td>{_allowed(d)}</td>"
-            f"<td>{ulps}</td></tr>"
+            f"<td>{d.absolute:.1e}</td><td>{d.relative:.1e}</td><td>{d.noise:.1e}</td>"
+            f"<td>{_allowed(d)}</td><td>{ulps}</td></tr>"
         )
     yield "</table></div></details>"
 

@@ -816,7 +816,8 @@ class Recording(object):
         dataset, _, script = program.label.partition("_")
         if dataset == "blizzard":
             parts = [loop.data] + [part for e in loop.extension for part in data_of(e)]
-            self.add("data/rows", data.data[: max(part.end for part in parts)])
+            # A last batch may pass the end of its range.
+            self.add("data/rows", data.data[: max(part.end + part.batch_size for part in parts)])
         params = self.parameters()
         self.add_texts("param_names", list(params))
         self.add("param_shapes", [(p.shape + (0,))[:2] for p in params.values()])

@@ -48,11 +48,14 @@ WIDTHS: dict[str, dict[str, dict[str, int]]] = {
     "vrnn_gauss": vrnn_gauss.WIDTHS,
     "vrnn_gmm": vrnn_gmm.WIDTHS,
 }
+# What scripts set themselves, whatever their config.txt says.
+LITERALS = {"blizzard_rnn_gmm": {"rnn_dim": 4000}}
 DATASETS = ("blizzard", "iamondb")
 # Rows of Blizzard as the original's scripts have them: end of training, and of validation;
 # monitored of the training data.
 TRAIN_END, VALID_END, MONITOR_ROWS = 2040064, 2152704, 112640
 FAMILIES = ("param", "adam_m", "adam_v", "grad_raw", "grad_clipped")
+N_MOVED = 3  # runs from moved weights, to measure the noise of rounding
 LAST = 999  # stands for the last update in the names of snapshots
 
 
@@ -107,9 +110,11 @@ class Run:
         By update: cost, its terms, ``grad_norm``.
     restarted : dict of int to dict
         The same from each recorded state.
-    perturbed : dict of int to dict
-        `snapshots` after every initial weight was changed by one unit in the
-        last place; empty unless asked for.
+    moved : list of Run
+        The same run from initial weights that are each moved by one unit in the last
+        place: what differs between it and this one is rounding.
+    multiple : float
+        How many times that noise is allowed.
     files : list of str
         Names of the checkpoints that it left behind, sorted.
     ended : str
@@ -126,7 +131,8 @@ class Run:
     snapshots: dict[int, dict[str, NDArray]] = field(default_factory=dict)
     terms: list[dict[str, float]] = field(default_factory=list)
     restarted: dict[int, dict[str, float]] = field(default_factory=dict)
-    perturbed: dict[int, dict[str, NDArray]] = field(default_factory=dict)
+    moved: list[Run] = field(default_factory=list)
+    multiple: float = tolerances.MULTIPLE
     files: list[str] = field(default_factory=list)
     ended: str = ""
 
@@ -134,6 +140,11 @@ class Run:
     def kind(self) -> str:
         """Kind of run, see `kind_of`."""
         return kind_of(self.recording)
+
+    @property
+    def epsilon(self) -> float:
+        """Relative distance of neighbouring numbers in the lower precision."""
+        return float(np.finfo(self.lower_precision).eps)
 
     @property
     def lower_precision(self) -> str:
@@ -177,11 +188,10 @@ class RecordedLines:
         return self.batches[start // self.batch_size]
 
     def theano_vars(self, batch_size: int) -> list[Any]:
-        """Symbolic x and mask."""
-        floatX = pytensor.config.floatX
+        """Symbolic x and mask, float32 as those of `datasets.iamondb.IAMOnDB`."""
         return [
-            pt.tensor("x", dtype=floatX, shape=(None, batch_size, 3)),
-            pt.tensor("mask", dtype=floatX, shape=(None, batch_size)),
+            pt.tensor("x", dtype="float32", shape=(None, batch_size, 3)),
+            pt.tensor("mask", dtype="float32", shape=(None, batch_size)),
         ]
 
 
@@ -225,7 +235,8 @@ def settings(recording: Arrays, floatX: str, backend: str, folder: Path) -> Sett
         config = text(recording, "config/names", "config/values")
         numbers: dict[str, Any] = {k: float(v) if k == "lr" else int(v) for k, v in config.items()}
         changed = exchanged(recording)
-        widths = {k: changed.get(v, v) for k, v in WIDTHS[name][dataset].items()}
+        literals = WIDTHS[name][dataset] | LITERALS.get(f"{dataset}_{name}", {})
+        widths = {k: changed.get(v, v) for k, v in literals.items()}
         args = Settings(
             **{**numbers, **widths},
             dataset=dataset,
@@ -318,14 +329,35 @@ def make_mainloop(recording: Arrays, args: Settings, folder: Path) -> Training:
     if dataset == "iamondb":
         return program.iamondb_mainloop(name, NETS[name], args, recorded_lines(recording))
     blizzard_folder(folder, recording)
+    rows = recorded_ranges(recording, args)
+    return program.blizzard_mainloop(name, NETS[name], args, program.open_blizzard(args, rows))
+
+
+def recorded_ranges(recording: Arrays, args: Settings) -> RowRanges:
+    """Rows that the recorded run trains and monitors on.
+
+    Raises
+    ------
+    UserError
+        If the recording does not hold all of them.
+    """
     changed = exchanged(recording)
     train_end, valid_end, monitor_rows = (
         changed.get(number, number) for number in (TRAIN_END, VALID_END, MONITOR_ROWS)
     )
-    data = program.open_blizzard(args)._replace(
-        rows=RowRanges(train_end, monitor_rows, train_end, valid_end)
-    )
-    return program.blizzard_mainloop(name, NETS[name], args, data)
+    n_rows = len(recording["data/rows"])
+    for start, end, size in (
+        (0, train_end, args.batch_size),
+        (0, monitor_rows, args.m_batch_size),
+        (train_end, valid_end, args.m_batch_size),
+    ):
+        starts = range(start, end - end % size, size)
+        if not starts or starts[-1] + size > n_rows:
+            raise UserError(
+                f"the recording has {n_rows} rows; batches of {size} rows from {start} to {end} "
+                "need others: record it again"
+            )
+    return RowRanges(train_end, monitor_rows, train_end, valid_end, valid_end, "as recorded")
 
 
 def digest(recording: Arrays) -> str:
@@ -441,27 +473,35 @@ def repeat_run(
     Run
     """
     with pytensor.config.change_flags(floatX=prog.floatX):
-        run = Run(prog.floatX, recording, prog.mainloop, from_seeds)
-        _reset(prog, recording, from_seeds)
-        _watch(prog, run, bar)
-        run.log = prog.mainloop.trainlog
+        run = _run_once(prog, recording, bar, from_seeds)
+        log = prog.mainloop.trainlog
         run.files = [path.name for path in _checkpoints(prog.mainloop)]
-        run.restarted = _restart(prog, recording)
-        if run.kind == "small" and run.lower_precision == "float64":
-            moved = Run(prog.floatX, recording, prog.mainloop, from_seeds)
-            _reset(prog, recording, from_seeds)
-            _move_by_one_ulp(prog.mainloop)
-            _watch(prog, moved, bar)
-            run.perturbed = moved.snapshots
-        prog.mainloop.trainlog = run.log
+        rng = np.random.default_rng(0)
+        run.moved = [_run_once(prog, recording, bar, from_seeds, rng) for _ in range(N_MOVED)]
+        prog.mainloop.trainlog = log
     return run
 
 
-def n_repeated(recording: Arrays, floatX: str) -> int:
-    """Number of updates that `repeat_run` makes in a precision: small runs are repeated twice."""
-    is_double = {floatX, scalar(recording, "meta/floatX")} == {"float64"}
-    n = n_recorded(recording)
-    return 2 * n if is_double and kind_of(recording) == "small" else n
+def n_repeated(recording: Arrays) -> int:
+    """Number of updates that `repeat_run` makes."""
+    return (1 + N_MOVED) * n_recorded(recording)
+
+
+def _run_once(
+    prog: Program,
+    recording: Arrays,
+    bar: tqdm | None,
+    from_seeds: bool,
+    rng: np.random.Generator | None = None,
+) -> Run:
+    """Run to the end; ``rng`` moves each initial weight by one unit in the last place."""
+    run = Run(prog.floatX, recording, prog.mainloop, from_seeds)
+    _reset(prog, recording, from_seeds)
+    _move_by_one_ulp(prog.mainloop, rng)
+    _watch(prog, run, bar)
+    run.log = prog.mainloop.trainlog
+    run.restarted = _restart(prog, recording, rng)
+    return run
 
 
 def _reset(prog: Program, recording: Arrays, from_seeds: bool) -> None:
@@ -529,12 +569,14 @@ def _checkpoints(mainloop: Training) -> list[Path]:
     return sorted(path for folder in folders for path in folder.glob("*.npz"))
 
 
-def _move_by_one_ulp(mainloop: Training) -> None:
-    """Change every initial weight by one unit in the last place, up or down."""
-    rng = np.random.default_rng(0)
+def _move_by_one_ulp(mainloop: Training, rng: np.random.Generator | None) -> None:
+    """Move every weight by one unit in the last place, up or down by chance; not without one."""
+    if rng is None:
+        return
     for p in mainloop.model.params.values():
         value = np.asarray(p.get_value())
-        p.set_value(np.nextafter(value, rng.choice([-np.inf, np.inf], size=value.shape)))
+        towards = rng.choice([-np.inf, np.inf], size=value.shape).astype(value.dtype)
+        p.set_value(np.nextafter(value, towards))
 
 
 def _watch(prog: Program, run: Run, bar: tqdm | None) -> None:
@@ -589,7 +631,9 @@ def _scalars(mainloop: Training, values: Sequence[NDArray], batch_size: int) -> 
     return terms | {"grad_norm": squares**0.5}
 
 
-def _restart(prog: Program, recording: Arrays) -> dict[int, dict[str, float]]:
+def _restart(
+    prog: Program, recording: Arrays, rng: np.random.Generator | None
+) -> dict[int, dict[str, float]]:
     """Cost, terms and gradient norm from each recorded state, by number of updates."""
     mainloop = prog.mainloop
     restarted = {}
@@ -598,6 +642,7 @@ def _restart(prog: Program, recording: Arrays) -> dict[int, dict[str, float]]:
         if not params or f"update/{n:03d}/x" not in recording:
             continue
         zipp(params, mainloop.model.params)
+        _move_by_one_ulp(mainloop, rng)
         before = below(recording, f"update/{n:03d}")
         for variable in mainloop.model.updates:
             value = np.asarray(before[f"{variable.name}_before"], pytensor.config.floatX)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import IntEnum
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cle_port.compare import tolerances
 from cle_port.compare.differences import (
@@ -16,13 +19,13 @@ from cle_port.compare.differences import (
     compare,
     compare_summaries,
     distance_of,
+    noise_of,
     size_of,
     with_signs_of,
 )
 from cle_port.compare.recording import below, scalar, text
 from cle_port.compare.replay import LAST, Program, Run, label_of, n_recorded
 
-INITIAL_WEIGHT = 0.08  # of the scripts: what a bias of nearly zero is added to
 BOUND = ("nll", "nll_upper_bound", "recon_term")
 ABSENT = "the recording has none"
 FAMILIES = {"param": "parameters", "adam_m": "first moments", "adam_v": "second moments"}
@@ -66,10 +69,12 @@ def compare_run(
     Comparison
     """
     allowed = tolerances.of_run(run.kind, run.lower_precision, tolerance)
+    if tolerance is not None:
+        run = replace(run, multiple=0.0)
     sections = [
         seed(prog, run),
         batches(run),
-        noise(run, allowed),
+        drawn_noise(run, allowed),
         carried_state(run, allowed),
         outputs(run, allowed),
         *terms(run, allowed),
@@ -88,13 +93,15 @@ def compare_run(
 def facts(prog: Program, run: Run) -> dict[str, str]:
     """Say what is compared with what."""
     recording = run.recording
-    config = text(recording, "config/names", "config/values")
-    shown = ("batch_size", "x_dim", "z_dim", "rnn_dim", "num_k", "lr")
+    sizes = prog.mainloop.settings
+    shown = ["batch_size", "x_dim", "rnn_dim"]
+    shown += ["z_dim"] * ("update/000/eps" in recording) + ["num_k"] * ("b_coeff" in prog.initial)
+    lr = text(recording, "config/names", "config/values")["lr"]
     return {
         "program": label_of(recording).replace("_", " ", 1),
         "run": f"{run.kind}, {n_recorded(recording)} updates, "
         f"{scalar(recording, 'meta/epoch_seen')} epochs",
-        "sizes": ", ".join(f"{key} {config[key]}" for key in shown if key in config),
+        "sizes": ", ".join([*(f"{key} {sizes[key]}" for key in shown), f"lr {lr}"]),
         "original": f"{scalar(recording, 'meta/floatX')}; {scalar(recording, 'meta/versions')}",
         "port": f"{prog.floatX}; {prog.mainloop.backend} backend",
     }
@@ -140,7 +147,7 @@ def batches(run: Run) -> Section:
     return Section("batches", rows)
 
 
-def noise(run: Run, allowed: Mapping[str, float]) -> Section:
+def drawn_noise(run: Run, allowed: Mapping[str, float]) -> Section:
     """Noise drawn from the recorded seed, against the recorded one."""
     rows = [
         compare(
@@ -161,22 +168,22 @@ def noise(run: Run, allowed: Mapping[str, float]) -> Section:
 def carried_state(run: Run, allowed: Mapping[str, float]) -> Section:
     """State carried from batch to batch; on IAM-OnDB there is none."""
     rows = []
-    for n in range(n_recorded(run.recording)) if run.mainloop.model.updates else ():
-        for variable in run.mainloop.model.updates:
-            name = str(variable.name)
-            ours = run.before.get(n, {}).get(name, missing)
-            rows.append(
-                compare(
-                    name,
-                    ours,
-                    run.recording[f"update/{n:03d}/{name}_before"],
-                    0.0 if name == "step_count" else allowed.get("state"),
-                    place=f"before update {n}: {name}",
-                    at=n,
-                    order=(n, Stage.STATE),
-                )
-            )
+    for name in (str(variable.name) for variable in run.mainloop.model.updates):
+        rows += by_update(
+            run,
+            name,
+            partial(state_before, name),
+            key=f"{name}_before",
+            limit=0.0 if name == "step_count" else allowed.get("state"),
+            place=f"before update {{}}: {name}",
+            order=(Stage.STATE,),
+        )
     return Section("state carried over", rows)
+
+
+def state_before(name: str, n: int, run: Run) -> NDArray:
+    """Look up the carried state before an update."""
+    return run.before.get(n, {}).get(name, missing)
 
 
 def outputs(run: Run, allowed: Mapping[str, float]) -> Section:
@@ -187,14 +194,13 @@ def outputs(run: Run, allowed: Mapping[str, float]) -> Section:
     n_frame, n_sequence = run.recording["update/000/x"].shape[:2]
     for i, name in enumerate(in_order_of_flow(recorded)):
         theirs = recorded[name].reshape((n_frame, n_sequence, -1))
-        ours = run.first.get("forward", {}).get(name, missing)
-        if ours.ndim == 3:
-            ours = ours[:n_frame]  # without padding
-        frame = first_frame(ours, theirs, limit)
+        value = partial(output_of, name, n_frame)
+        frame = first_frame(value(run), theirs, limit)
         rows.append(
-            compare(
+            row(
+                run,
                 name,
-                ours,
+                value,
                 theirs,
                 limit,
                 place=f"update 0, frame {frame}: output of node {name}",
@@ -202,6 +208,12 @@ def outputs(run: Run, allowed: Mapping[str, float]) -> Section:
             )
         )
     return Section("outputs of the first update", rows)
+
+
+def output_of(name: str, n_frame: int, run: Run) -> NDArray:
+    """Look up the output of a node in the first update, without padding."""
+    value = run.first.get("forward", {}).get(name, missing)
+    return value[:n_frame] if value.ndim == 3 else value
 
 
 def in_order_of_flow(names: Mapping[str, NDArray]) -> list[str]:
@@ -228,39 +240,135 @@ def first_frame(ours: NDArray, theirs: NDArray, limit: float | None) -> int:
     return int(np.argmax(large) if large.any() else np.argmax(distances))
 
 
-def term(run: Run, n: int, name: str) -> float:
-    """Look up a term that the port computed, NaN where it did not come to it."""
+def row(
+    run: Run,
+    name: str,
+    value: Callable[[Run], ArrayLike],
+    theirs: ArrayLike,
+    limit: float | None,
+    *,
+    unit: float = 0.0,
+    **where: Any,
+) -> Difference:
+    """Compare one quantity of a run, with the noise of rounding that the moved runs show.
+
+    Parameters
+    ----------
+    run : Run
+    name : str
+    value : callable
+        Looks the quantity up in a run.
+    theirs : array_like
+        What is recorded.
+    limit : float or None
+        Relative difference allowed whatever the noise is.
+    unit : float
+        See `noise`.
+    **where
+        Further arguments of `cle_port.compare.differences.compare`.
+    """
+    return compare(
+        name,
+        value(run),
+        theirs,
+        limit,
+        noise=noise(run, value, unit),
+        multiple=run.multiple,
+        **where,
+    )
+
+
+def by_update(
+    run: Run,
+    name: str,
+    value: Callable[[int, Run], ArrayLike],
+    *,
+    key: str,
+    limit: float | None,
+    place: str,
+    order: Sequence[int],
+    unit: float = 0.0,
+    first_only: bool = False,
+) -> list[Difference]:
+    """Compare a quantity of each update; see `row`.
+
+    The noise at an update is the largest up to there: what rounding did to the parameters
+    stays, while the noise of a single number may be small by chance.
+
+    Parameters
+    ----------
+    run, name, limit, unit
+        See `row`.
+    value : callable
+        Looks the quantity of an update up in a run.
+    key : str
+        Its name in the recording, below that of the update.
+    place : str
+        Where it is computed, with {} for the number of the update.
+    order : sequence of int
+        See `cle_port.compare.differences.Difference`, behind the number of the update.
+    first_only : bool
+        Judge the first update alone.
+    """
+    rows = []
+    so_far = 0.0
+    for n in range(n_recorded(run.recording)):
+        so_far = max(so_far, noise(run, partial(value, n), unit))
+        rows.append(
+            compare(
+                name,
+                value(n, run),
+                run.recording[f"update/{n:03d}/{key}"],
+                None if first_only and n else limit,
+                noise=so_far,
+                multiple=run.multiple,
+                at=n,
+                place=place.format(n),
+                order=(n, *order),
+            )
+        )
+    return rows
+
+
+def noise(run: Run, value: Callable[[Run], ArrayLike], unit: float = 0.0) -> float:
+    """Absolute noise of rounding of a quantity.
+
+    Parameters
+    ----------
+    run : Run
+    value : callable
+        Looks the quantity up in a run.
+    unit : float
+        Size of the numbers that it is a sum or a difference of, if that is known: the noise
+        is at least one unit in their last place.
+    """
+    measured = noise_of(value(run), (value(moved) for moved in run.moved))
+    return max(measured, run.epsilon * unit)
+
+
+def term(name: str, n: int, run: Run) -> float:
+    """Look up a term of the cost, or the gradients' norm, at an update."""
     return run.terms[n][name] if n < len(run.terms) else np.nan
 
 
 def terms(run: Run, allowed: Mapping[str, float]) -> Iterator[Section]:
-    """Cost and its terms, update by update.
-
-    The KL term of small runs is a difference of nearly equal numbers of size
-    1, and held to that size.
-    """
+    """Cost and its terms, update by update; each is a sum of numbers of size 1."""
     cost = str(run.mainloop.cost.name)
     titles = {"cost": cost, "recon_term": "recon_term", "kl_term": "kl_term"}
     for i, (key, name) in enumerate(titles.items()):
         if f"update/000/{key}" not in run.recording:
             continue
-        is_kl = key == "kl_term"
-        least = 1.0 if is_kl and run.kind == "small" else 0.0
-        rows = [
-            compare(
-                name,
-                term(run, n, name),
-                run.recording[f"update/{n:03d}/{key}"],
-                allowed.get("kl" if is_kl else "cost"),
-                place=f"update {n}: {name}",
-                at=n,
-                order=(n, Stage.TERM, -i),  # the cost is the sum of its terms
-                least=least,
-            )
-            for n in range(n_recorded(run.recording))
-        ]
-        note = "held to 1: a difference of nearly equal numbers of that size" if least else ""
-        yield Section(name, rows, by_update=True, note=note)
+        rows = by_update(
+            run,
+            name,
+            partial(term, name),
+            key=key,
+            limit=allowed.get("kl" if key == "kl_term" else "cost"),
+            place=f"update {{}}: {name}",
+            order=(Stage.TERM, -i),  # the cost is the sum of its terms
+            unit=1.0,
+        )
+        yield Section(name, rows, by_update=True)
 
 
 def grad_norms(run: Run, allowed: Mapping[str, float]) -> Section:
@@ -270,18 +378,16 @@ def grad_norms(run: Run, allowed: Mapping[str, float]) -> Section:
     follows them; `restarted` covers further updates.
     """
     noisy = run.lower_precision == "float32" and run.kind == "small"
-    rows = [
-        compare(
-            "grad_norm",
-            term(run, n, "grad_norm"),
-            run.recording[f"update/{n:03d}/grad_norm"],
-            None if noisy and n else allowed.get("grad_norm"),
-            place=f"update {n}: norm of the gradients",
-            at=n,
-            order=(n, Stage.NORM),
-        )
-        for n in range(n_recorded(run.recording))
-    ]
+    rows = by_update(
+        run,
+        "grad_norm",
+        partial(term, "grad_norm"),
+        key="grad_norm",
+        limit=allowed.get("grad_norm"),
+        place="update {}: norm of the gradients",
+        order=(Stage.NORM,),
+        first_only=noisy,
+    )
     note = "in single precision, parameters of small runs are noise after an update"
     return Section("gradient norm", rows, by_update=True, note=note if noisy else "")
 
@@ -290,107 +396,111 @@ def restarted(run: Run, allowed: Mapping[str, float]) -> Iterator[Section]:
     """Cost and gradient norm of one update from every recorded state."""
     cost = str(run.mainloop.cost.name)
     keys = {
-        "cost": (cost, Stage.TERM, cost),
-        "grad_norm": ("grad_norm", Stage.NORM, "gradient norm"),
+        "cost": (cost, Stage.TERM, cost, 1.0),
+        "grad_norm": ("grad_norm", Stage.NORM, "gradient norm", 0.0),
     }
-    for key, (name, stage, title) in keys.items():
+    for key, (name, stage, title, unit) in keys.items():
         rows = [
-            compare(
+            row(
+                run,
                 name,
-                found[name],
+                partial(restart_of, name, n),
                 run.recording[f"update/{n:03d}/{key}"],
                 allowed.get(key),
+                unit=unit,
                 place=f"update {n} from the recorded state: {title}",
                 at=n,
                 order=(n, stage, 1),
             )
-            for n, found in run.restarted.items()
+            for n in run.restarted
         ]
         yield Section(f"{title} from recorded states", rows, by_update=True)
+
+
+def restart_of(name: str, n: int, run: Run) -> float:
+    """Look up a number computed from the recorded state before an update."""
+    return run.restarted.get(n, {}).get(name, np.nan)
 
 
 def gradients(run: Run, allowed: Mapping[str, float]) -> Iterator[Section]:
     """Gradients of the first update, as clipping received them and left them.
 
-    In small runs the mixture's components are alike, so that some gradients
-    are differences of nearly equal numbers: held to a thousandth of the
-    largest gradient.
+    A gradient is a sum of what comes back from the cost.  Where that cancels, its rounding
+    is that of the largest gradient.
     """
     kinds = {"grad_raw": (Stage.GRADIENT, "raw"), "grad_clipped": (Stage.CLIPPED, "clipped")}
     for family, (stage, word) in kinds.items():
         recorded = below(run.recording, f"{family}/000")
         largest = max((size_of(value) for value in recorded.values()), default=0.0)
-        ours = run.first.get(family, {})
         names = list(run.mainloop.model.params)
         rows = [
-            compare(
+            row(
+                run,
                 name,
-                ours.get(name, missing),
+                partial(gradient_of, family, name),
                 recorded[name],
                 allowed.get("grad"),
+                unit=largest,
                 place=f"update 0: {word} gradient of {name}",
                 order=(0, stage, len(names) - i),  # the decoder's come first
-                least=1e-3 * largest,
             )
             for i, name in enumerate(names)
         ]
         yield Section(f"{word} gradients of the first update", rows)
 
 
-def parameters(run: Run, allowed: Mapping[str, float], family: str) -> Section:
-    """Parameters, or moments of Adam, after the updates that are recorded.
+def gradient_of(family: str, name: str, run: Run) -> NDArray:
+    """Look up a gradient of the first update."""
+    return run.first.get(family, {}).get(name, missing)
 
-    In small runs Adam makes steps of lr * 1e-17 / eps out of the rounding of
-    gradients that are differences of nearly equal numbers.  There all is held
-    to the size of weights and of the largest moment, and to no more than what
-    one unit in the last place of the initial weights makes; in the other runs
-    each array to its own size.
-    """
+
+def parameters(run: Run, allowed: Mapping[str, float], family: str) -> Section:
+    """Parameters, or moments of Adam, after the updates that are recorded."""
     recording = run.recording
     names = list(run.mainloop.model.params)
-    keys = {name: name if family == "param" else f"{family}/{name}" for name in names}
-    snapshots = [int(n) for n in recording["meta/snapshots"]]
-    first = below(recording, f"{family}/{snapshots[0]:03d}")
-    largest = max(map(size_of, first.values()), default=0.0)
-    least = {"param": INITIAL_WEIGHT}.get(family, largest) if run.kind == "small" else 0.0
     stage = Stage.PARAMETER if family == "param" else Stage.MOMENT
+    limit = allowed.get("param")
     rows: list[Difference] = []
-    for number in snapshots:
+    for number in (int(n) for n in recording["meta/snapshots"]):
         n = n_recorded(recording) if number == LAST else number
-        state = run.snapshots.get(n, {})
-        ours = {name: state.get(key, missing) for name, key in keys.items()}
-        moved = run.perturbed.get(n, state)
-        limit = allowed.get("param")
-        if least and limit is not None and state:
-            conditioning = max(np.abs(moved[key] - state[key]).max() for key in keys.values())
-            limit = max(limit, float(conditioning) / least)
+        values = {name: partial(state_after, family, name, n) for name in names}
+        ours = {name: value(run) for name, value in values.items()}
         place = f"after update {n - 1}: {FAMILIES[family].removesuffix('s')}"
         order = (n - 1, stage)
         recorded = below(recording, f"{family}/{number:03d}")
+        largest = max(map(size_of, (recorded or ours).values()), default=0.0)
+        units = {name: unit_of(family, size_of(ours[name]), largest, run) for name in names}
         rows += [
-            compare(
+            row(
+                run,
                 name,
-                ours[name],
+                values[name],
                 recorded[name],
                 limit,
+                unit=units[name],
                 place=f"{place} {name}",
                 at=n,
                 order=(*order, i),
-                least=least,
             )
             for i, name in enumerate(names)
             if name in recorded
         ]
         if f"check/{family}/{number:03d}" in recording:
-            summary = recording[f"check/{family}/{number:03d}"]
             rows += compare_summaries(
-                ours, summary, limit, place=place, at=n, order=order, least=least
+                ours,
+                recording[f"check/{family}/{number:03d}"],
+                limit,
+                place=place,
+                at=n,
+                order=order,
+                noises={name: noise(run, values[name], units[name]) for name in names},
+                multiple=run.multiple,
             )
         if family == "adam_m":
             rows.append(
                 compare(
                     "adam_counter",
-                    state.get("adam_counter", missing),
+                    run.snapshots.get(n, {}).get("adam_counter", missing),
                     recording[f"adam_counter/{number:03d}"],
                     0.0,
                     place=f"after update {n - 1}: adam_counter",
@@ -398,34 +508,49 @@ def parameters(run: Run, allowed: Mapping[str, float], family: str) -> Section:
                     order=(*order, len(names)),
                 )
             )
-    note = "held to the size of weights, and to their conditioning" if least else ""
-    if rows and allowed.get("param") is None:
-        note = "in single precision, parameters of small runs are noise after an update"
-    return Section(FAMILIES[family], rows, note=note)
+    noisy = rows and limit is None
+    note = "in single precision, parameters of small runs are noise after an update"
+    return Section(FAMILIES[family], rows, note=note if noisy else "")
+
+
+def state_after(family: str, name: str, n: int, run: Run) -> NDArray:
+    """Look up a parameter or a moment of it after so many updates."""
+    key = name if family == "param" else f"{family}/{name}"
+    return run.snapshots.get(n, {}).get(key, missing)
+
+
+def unit_of(family: str, size: float, largest: float, run: Run) -> float:
+    """Size of the numbers whose rounding a parameter or moment of a given size has.
+
+    A first moment has that of the largest gradient, as `gradients` says; a second moment is
+    a square, whose rounding is twice its root's times that; a parameter has its own.
+    """
+    if family == "param":
+        return size
+    if family == "adam_m":
+        return largest
+    return 2 * (size * largest) ** 0.5 + run.epsilon * largest
 
 
 def monitored(run: Run, allowed: Mapping[str, float]) -> Iterator[Section]:
     """Monitored channels at every pass, and the log of the updates' outputs.
 
-    Means of differing signs and the KL term are held to the size of what they
-    are made of, which is 1.
+    A mean of differing signs, a cost and the KL term are sums of numbers of size 1 or more.
     """
     recorded = below(run.recording, "trainlog")
     passes = run.recording["monitor/passes_at"].tolist()
     rows: list[Difference] = []
     for i, (name, theirs) in enumerate(recorded.items()):
         quantity = "bound" if name.endswith(BOUND) or name == "update" else "channel"
-        ours = np.asarray(run.log.monitor.get(name, []), dtype=float)
-        if ours.shape != theirs.shape:
-            ours = np.full(theirs.shape, np.nan)
         per_update = name == "update"
-        for n, (our, their) in enumerate(zip(ours, theirs)):
+        for n, their in enumerate(theirs):
             at = n if per_update else int(passes[n]) if n < len(passes) else n
             place = f"update {at}: logged cost" if per_update else f"monitoring at {at}: {name}"
             rows.append(
-                compare(
+                row(
+                    run,
                     "logged cost" if per_update else name,
-                    our,
+                    partial(logged, name, n),
                     their,
                     allowed.get(quantity),
                     place=place,
@@ -434,7 +559,13 @@ def monitored(run: Run, allowed: Mapping[str, float]) -> Iterator[Section]:
                     least=max(size_of(theirs), 1.0),
                 )
             )
-    yield Section("monitored channels", rows, note="held to the channel's largest value, or 1")
+    yield Section("monitored channels", rows, note="relative to the channel's largest value, or 1")
+
+
+def logged(name: str, n: int, run: Run) -> NDArray:
+    """Look up an entry of the log, NaN where the port did not come to it."""
+    values = run.log.monitor.get(name, [])
+    return np.asarray(values[n] if n < len(values) else np.nan, dtype=float)
 
 
 def end(run: Run) -> Section:

@@ -46,7 +46,8 @@ def _lines(comparison: Comparison, tables: bool, colors: bool) -> Iterator[str]:
             yield ""
             yield from _table(section)
         yield ""
-    yield f"  {'':<11}{'section':<41}{'compared':>8}{'relative':>10}{'allowed':>10}  furthest"
+    heads = f"{'compared':>8}{'relative':>9}{'noise':>9}{'allowed':>9}  furthest"
+    yield f"  {'':<11}{'section':<37}{heads}"
     for section in comparison.sections:
         yield _verdict(section, colors)
     for reason, cases in group(comparison.left_out).items():
@@ -57,7 +58,7 @@ def _lines(comparison: Comparison, tables: bool, colors: bool) -> Iterator[str]:
         yield _colored(_clip(f"  They part at {first.place}"), "DIFFERS", colors)
         yield (
             f"    original {first.original:.12g}, port {first.port:.12g}: relative "
-            f"{first.relative:.1e}, allowed {first.allowed:.1e}"
+            f"{first.relative:.1e}, noise {first.noise:.1e}, allowed {first.allowed:.1e}"
         )
 
 
@@ -99,13 +100,15 @@ def _table(section: Section) -> Iterator[str]:
     yield _clip(f"  {section.title}" + (f" ({section.note})" if section.note else ""))
     first = "update" if section.by_update else "name"
     yield (
-        f"  {first:<22} {'original':>19} {'port':>19} {'absolute':>8} {'relative':>8} {'ulp':>9}"
+        f"  {first:<21} {'original':>18} {'port':>18} {'absolute':>8} {'relative':>8} {'noise':>7} "
+        f"{'ulp':>8}"
     )
     for d in section.differences if section.by_update else by_name(section):
         name = str(d.at) if section.by_update else d.name
         yield (
-            f"  {_shortened(name, 22):<22} {d.original:>19.12g} {d.port:>19.12g} "
-            f"{d.absolute:>8.1e} {d.relative:>8.1e} {_count(d.ulps):>9}{'' if d.ok else ' !'}"
+            f"  {_shortened(name, 21):<21} {d.original:>18.12g} {d.port:>18.12g} "
+            f"{d.absolute:>8.1e} {d.relative:>8.1e} {d.noise:>7.1e} {_count(d.ulps):>8}"
+            f"{'' if d.ok else ' !'}"
         )
 
 
@@ -116,8 +119,8 @@ def _verdict(section: Section, colors: bool) -> str:
     allowed = "-" if furthest.allowed is None else f"{furthest.allowed:.1e}"
     name = f"update {furthest.at}" if section.by_update else furthest.name
     line = (
-        f"{_shortened(section.title, 41):<41}{len(section.differences):>8}"
-        f"{furthest.relative:>10.1e}{allowed:>10}  {_shortened(name, 16)}"
+        f"{_shortened(section.title, 37):<37}{len(section.differences):>8}"
+        f"{furthest.relative:>9.1e}{furthest.noise:>9.1e}{allowed:>9}  {_shortened(name, 13)}"
     )
     return "  " + _colored(f"{word:<11}", word, colors) + line
 

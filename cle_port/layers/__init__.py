@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
-from cle_port.utils import sharedX, tolist
+from cle_port.utils import nnet, sharedX, tolist
 
 Shape = int | tuple[int, ...]
 
@@ -25,8 +25,9 @@ class InitCell:
 
     Parameters
     ----------
-    init_type : {'randn', 'rand', 'zeros', 'ones', 'const', 'ortho'} or None
-        The method below that `get` calls.  None leaves only the methods.
+    init_type : str or None
+        Name of the method that `get` calls: 'randn', 'rand', 'zeros', 'ones', 'const',
+        'ortho', or one that a subclass adds.  None leaves only the methods.
     mean, std_dev : float
         Of the normal distribution (`randn`, `ortho`); ``mean`` is also the
         value of `const`.
@@ -39,7 +40,7 @@ class InitCell:
     Raises
     ------
     ValueError
-        If ``init_type`` is unknown.
+        If there is no method ``init_type``.
 
     Notes
     -----
@@ -69,9 +70,7 @@ class InitCell:
 
     def which_init(self, which: str) -> Callable[[Shape], NDArray]:
         """Return the method named ``which``."""
-        if which not in self.TYPES:
-            raise ValueError(f"unknown init_type {which!r}; choose one of {', '.join(self.TYPES)}")
-        return getattr(self, which)
+        return _method(self, which, "init_type", self.TYPES)
 
     def rand(self, shape: Shape) -> NDArray:
         """Draw from the uniform distribution on [low, high)."""
@@ -128,13 +127,20 @@ class NonlinCell:
     Parameters
     ----------
     unit : str, optional
-        Name of one of the methods in `UNITS`; None leaves the cell without
-        ``nonlin``.
+        Name of one of the methods in `UNITS`, or of one that a subclass adds; None
+        leaves the cell without ``nonlin``.
+
+    Attributes
+    ----------
+    saturate : bool
+        Whether `sigmoid` and `softplus`, as units and as gates, are Theano's, which
+        saturate (`cle_port.utils.nnet`); False makes them the plain functions.  It is
+        read when a graph is built.
 
     Raises
     ------
     ValueError
-        If ``unit`` is unknown.
+        If there is no method ``unit``.
 
     Notes
     -----
@@ -155,6 +161,7 @@ class NonlinCell:
         "hard_tanh",
         "hard_sigmoid",
     )
+    saturate: bool = True
 
     def __init__(self, unit: str | None = None) -> None:
         self.unit = unit
@@ -163,9 +170,7 @@ class NonlinCell:
 
     def which_fn(self, which: str) -> Callable[[TensorVariable], TensorVariable]:
         """Return the method named ``which``."""
-        if which not in self.UNITS:
-            raise ValueError(f"unknown unit {which!r}; choose one of {', '.join(self.UNITS)}")
-        return getattr(self, which)
+        return _method(self, which, "unit", self.UNITS)
 
     def linear(self, z: TensorVariable) -> TensorVariable:
         """Z itself."""
@@ -176,8 +181,8 @@ class NonlinCell:
         return z * (z > 0.0)
 
     def sigmoid(self, z: TensorVariable) -> TensorVariable:
-        """1 / (1 + exp(-z))."""
-        return pt.sigmoid(z)
+        """1 / (1 + exp(-z)), cut off as Theano does; see `saturate`."""
+        return nnet.sigmoid(z) if self.saturate else pt.sigmoid(z)
 
     def softmax(self, z: TensorVariable) -> TensorVariable:
         """exp(z) divided by its sum over the last axis."""
@@ -188,8 +193,8 @@ class NonlinCell:
         return self.softmax(z)
 
     def softplus(self, z: TensorVariable) -> TensorVariable:
-        """log(1 + exp(z))."""
-        return pt.softplus(z)
+        """log(1 + exp(z)), cut off as Theano does; see `saturate`."""
+        return nnet.softplus(z) if self.saturate else pt.softplus(z)
 
     def tanh(self, z: TensorVariable) -> TensorVariable:
         """Hyperbolic tangent."""
@@ -299,6 +304,17 @@ class StemCell(NonlinCell):
                 f"layer {self.name!r} got {len(given)} {what} inputs, expected "
                 f"{len(expected)}: {', '.join(expected)}"
             )
+
+
+def _method(cell: Any, which: str, what: str, known: Sequence[str]) -> Callable:
+    """Look up a method by name: one of those known, or one that a subclass defines."""
+    method = getattr(cell, which, None)
+    if not callable(method):
+        raise ValueError(
+            f"unknown {what} {which!r}; choose one of {', '.join(known)}, or define a method "
+            f"of this name in a subclass of {type(cell).__name__}"
+        )
+    return method
 
 
 def _sizes_by_name(layer: str, what: str, names: list, sizes: list) -> dict[str, Any]:

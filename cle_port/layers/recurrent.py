@@ -144,7 +144,8 @@ class LSTM(RecurrentLayer):
         c_t = f_t * c_{t-1} + i_t * unit(z_c)
         h_t = o_t * unit(c_t)
 
-    The state is [h | c], of 2 nout columns.
+    The state is [h | c], of 2 nout columns.  The sigmoids saturate as Theano's do
+    (`cle_port.layers.NonlinCell.saturate`).
 
     Parameters
     ----------
@@ -181,9 +182,9 @@ class LSTM(RecurrentLayer):
         z = self.preactivation(XH, tparams)
         c_tm1 = XH[1][0][:, N:]
 
-        i_t = pt.sigmoid(z[:, N : 2 * N])
-        f_t = pt.sigmoid(z[:, 2 * N : 3 * N])
-        o_t = pt.sigmoid(z[:, 3 * N :])
+        i_t = self.sigmoid(z[:, N : 2 * N])
+        f_t = self.sigmoid(z[:, 2 * N : 3 * N])
+        o_t = self.sigmoid(z[:, 3 * N :])
 
         c_t = f_t * c_tm1 + i_t * self.nonlin(z[:, :N])
         h_t = o_t * self.nonlin(c_t)

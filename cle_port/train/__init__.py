@@ -81,7 +81,7 @@ class Training:
         Print the graph of outputs and updates, as it is before compilation.
     trainlog : TrainLog, optional
         Log to continue; default is a new one.
-    extension : list of Extension
+    extension : list of Extension, optional
         See `cle_port.train.ext`; each runs at the point that its ``name`` says.
     backend : {'auto', 'jax', 'c', 'numba'}
         See `cle_port.backend`.
@@ -135,7 +135,7 @@ class Training:
         outputs: TensorVariable | Sequence[TensorVariable],
         debug_print: int | bool = 0,
         trainlog: TrainLog | None = None,
-        extension: Sequence[Extension] = (),
+        extension: Sequence[Extension] | None = None,
         *,
         backend: str = "auto",
         devices: int = 1,
@@ -154,7 +154,7 @@ class Training:
         self.cost = cost
         self.outputs = tolist(outputs)
         self.updates = dict(model.updates)
-        self.extension = list(extension)
+        self.extension = list(extension or ())
         self.trainlog = TrainLog() if trainlog is None else trainlog
         self.backend = choose(backend).backend
         self.devices = devices

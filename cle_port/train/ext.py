@@ -136,10 +136,11 @@ class Monitoring(Extension):
     ----------
     freq : int
         Updates between two monitoring steps.
-    ddout : list of tensors
+    ddout : list of tensors, optional
         Scalars to compute; their names name the channels.
-    data : list of Iterator
-        Data sets to go through; their names come before the channels'.
+    data : list of Iterator, optional
+        Data sets to go through; their names come before the channels'.  Without any,
+        a step logs only what the update returned.
     monitor_fn : callable, optional
         Computes ``ddout`` from a batch (on several devices, see
         `cle_port.parallel.over_batches`); default is to compile it.
@@ -156,6 +157,8 @@ class Monitoring(Extension):
 
     Raises
     ------
+    ValueError
+        If there is ``data`` and no ``ddout``.
     UserError
         From `exe`, if a mean is not finite while the main loop's ``on_nan`` is
         'stop', or above ``explosion_limit``.
@@ -173,8 +176,8 @@ class Monitoring(Extension):
     def __init__(
         self,
         freq: int,
-        ddout: Sequence[TensorVariable],
-        data: Sequence[Batches] = (),
+        ddout: Sequence[TensorVariable] | None = None,
+        data: Sequence[Batches] | None = None,
         monitor_fn: Callable | None = None,
         obj_monitor_fn: Callable[[float], float] | None = None,
         obj_monitor_ch: Sequence[str] = (),
@@ -183,8 +186,10 @@ class Monitoring(Extension):
         devices: int = 1,
     ) -> None:
         self.freq = freq
-        self.ddout = list(ddout)
-        self.data = list(data)
+        if data and not ddout:
+            raise ValueError("Monitoring got data but no ddout; name the scalars to compute on it")
+        self.ddout = list(ddout or ())
+        self.data = list(data or ())
         self.monitor_fn = monitor_fn
         self.obj_monitor_fn = obj_monitor_fn
         self.obj_monitor_ch = list(obj_monitor_ch)
@@ -240,6 +245,8 @@ class Monitoring(Extension):
         dict of str to float, or None
             Means by ``<data>_<channel>``; None after a signal.
         """
+        if not self.data:
+            return {}
         if self.monitor_fn is None:
             self.monitor_fn = compile_function(
                 mainloop.inputs if self.inputs is None else self.inputs,

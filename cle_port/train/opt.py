@@ -103,8 +103,6 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    lr : float
-        Learning rate.
     b1, b2 : float
         Decay rates of the first and the second moment.
     lambd : float
@@ -112,8 +110,8 @@ class Adam(Optimizer):
         is 1.
     eps : float
         Added to the root of the second moment.
-    lr_scalers : mapping of str to float, optional
-        See `Optimizer`.
+    lr, lr_scalers
+        See `Optimizer`; by keyword, as in the original.
 
     Notes
     -----
@@ -124,11 +122,12 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        lr: float,
         b1: float = 0.9,
         b2: float = 0.999,
         lambd: float = 1 - 1e-8,
         eps: float = 1e-8,
+        *,
+        lr: float,
         lr_scalers: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(lr, lr_scalers)

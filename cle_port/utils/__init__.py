@@ -40,7 +40,9 @@ def castX(value: ArrayLike) -> NDArray:
     return np.array(value, dtype=pytensor.config.floatX)
 
 
-def sharedX(value: ArrayLike, name: str | None = None) -> TensorSharedVariable:
+def sharedX(
+    value: ArrayLike, name: str | None = None, borrow: bool = False
+) -> TensorSharedVariable:
     """Shared variable of dtype ``floatX`` whose shape is known to the compiler.
 
     Parameters
@@ -49,6 +51,8 @@ def sharedX(value: ArrayLike, name: str | None = None) -> TensorSharedVariable:
         Initial value, copied.
     name : str, optional
         Name of the variable.
+    borrow : bool
+        Accepted as in the original; `value` is copied either way, there and here.
 
     Returns
     -------
@@ -57,11 +61,11 @@ def sharedX(value: ArrayLike, name: str | None = None) -> TensorSharedVariable:
 
     Notes
     -----
-    Counterpart: ``cle.utils.sharedX``, whose variables have no fixed shape
-    (and whose ``borrow`` argument saved a copy; ours always copies).
+    Counterpart: ``cle.utils.sharedX``, whose variables have no fixed shape.
     """
     array = castX(value)
-    return cast(TensorSharedVariable, pytensor.shared(array, name=name, shape=array.shape))
+    variable = pytensor.shared(array, name=name, shape=array.shape, borrow=borrow)
+    return cast(TensorSharedVariable, variable)
 
 
 def init_tparams(params: Mapping[str, ArrayLike]) -> dict[str, TensorSharedVariable]:
@@ -92,12 +96,12 @@ def zipp(params: Mapping[str, ArrayLike], tparams: Mapping[str, TensorSharedVari
         tparams[name].set_value(castX(value))
 
 
-def unzip(tparams: Mapping[str, TensorSharedVariable]) -> dict[str, NDArray]:
+def unzip(zipped: Mapping[str, TensorSharedVariable]) -> dict[str, NDArray]:
     """Read the values of all shared variables, by name, in order.
 
     Counterpart: ``cle.utils.unzip``.
     """
-    return {name: variable.get_value() for name, variable in tparams.items()}
+    return {name: variable.get_value() for name, variable in zipped.items()}
 
 
 def segment_axis(
