@@ -1,8 +1,8 @@
 """The library of matrix products that PyTensor's C code is linked with.
 
-PyTensor looks for one on the system and warns on five lines if there is none.
-`link` first looks for Intel's MKL as ``pip install mkl`` leaves it, which
-PyTensor does not find: it lacks the file name that linkers ask for.
+PyTensor looks for one on the system.  Where it finds none, it warns on five lines and goes on
+with NumPy's; `link` says that in one.  `link` first looks for Intel's MKL as ``pip install mkl``
+leaves it, which PyTensor does not find: it lacks the file name that linkers ask for.
 
 No counterpart in the original.
 """
@@ -13,6 +13,7 @@ import ctypes
 import importlib.metadata
 import logging
 import os
+import warnings
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,7 @@ def link() -> str:
         logged as a warning with its remedy.
     """
     if chosen_by_user():
-        return f"as set: {pytensor.config.blas__ldflags}"
+        return f"as set: {pytensor.config.blas__ldflags or 'none'}"
     libraries = libraries_of("mkl")
     if any(library.name.startswith("libmkl_rt.so.") for library in libraries):
         # MKL's threads expect their run-time library to be there, but do not load it.
@@ -47,19 +48,20 @@ def link() -> str:
                 ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         pytensor.config.blas__ldflags = f"-L{folder_for_linking(libraries)} -lmkl_rt"
         return "MKL from PyPI"
-    search = logging.getLogger("pytensor.link.c.cmodule")
-    level = search.level
-    search.setLevel(logging.ERROR)  # what it would say, we say shorter
-    try:
-        found = pytensor.config.blas__ldflags
-    finally:
-        search.setLevel(level)
+    found = found_on_system()
     if not found:
         logger.warning(
             "No BLAS found: matrix products will take twice as long; install one with: "
             "pip install mkl (Intel and AMD), or apt-get install libopenblas-dev"
         )
     return found
+
+
+def found_on_system() -> str:
+    """Let PyTensor look for a BLAS, which it does once; return its flags for linking, or ''."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS", UserWarning)
+        return pytensor.config.blas__ldflags
 
 
 def chosen_by_user() -> bool:

@@ -1,16 +1,27 @@
 """Which BLAS the C backend is linked with."""
 
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytensor
 import pytest
 
 from cle_port import blas
-from cle_port.blas import chosen_by_user, folder_for_linking, libraries_of, link
+from cle_port.blas import (
+    chosen_by_user,
+    folder_for_linking,
+    found_on_system,
+    libraries_of,
+    link,
+)
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch, tmp_path):
+    found_on_system()  # PyTensor looks once, and warns if there is nothing
     monkeypatch.setenv("CLE_PORT_CACHE", str(tmp_path / "cache"))
     link.cache_clear()
     yield
@@ -69,6 +80,38 @@ def test_what_the_user_has_set_stays(monkeypatch, tmp_path):
     assert chosen_by_user()
     with pytensor.config.change_flags(blas__ldflags="-lblas"):
         assert link() == "as set: -lblas"
+
+
+def test_none_as_the_user_has_set(monkeypatch):
+    monkeypatch.setenv("PYTENSOR_FLAGS", "blas__ldflags=")
+    with pytensor.config.change_flags(blas__ldflags=""):
+        assert link() == "as set: none"
+
+
+ON_A_MACHINE_WITHOUT = """
+import logging
+import pytensor.link.c.cmodule as cmodule
+cmodule.try_blas_flag = lambda flags: ""
+logging.basicConfig(format="%(name)s: %(message)s")
+from cle_port.blas import link
+print(repr(link()))
+"""
+
+
+def test_a_machine_without_a_blas_warns_in_one_line_of_ours(tmp_path):
+    """PyTensor's own search, which warns on five lines; warnings are errors here."""
+    env = {key: value for key, value in os.environ.items() if key != "PYTENSOR_FLAGS"}
+    env |= {"HOME": str(tmp_path), "PYTENSOR_FLAGS": f"base_compiledir={tmp_path}"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ON_A_MACHINE_WITHOUT],
+        env=env,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "''\n"), ran.stderr
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("cle_port.blas: No BLAS found: ")
 
 
 @pytest.mark.parametrize("found", ["", "-lopenblas"])

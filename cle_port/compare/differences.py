@@ -331,7 +331,7 @@ def compare_summaries(
     differences = []
     for i, ((name, array), row) in enumerate(zip(ours.items(), rows)):
         summary = summarize(array)
-        size, scale = summary[0], max(float(np.abs(array).max(initial=0.0)), least) or 1.0
+        size, scale = summary[0], size_of(np.asarray(array), least) or 1.0
         scales = np.array([1.0, size * scale, 2 * size * scale**2, size * scale] + [scale] * 16)
         distances = distance_of(summary, row)
         relative = np.inf if summary[0] != row[0] else float(np.max(distances / scales))

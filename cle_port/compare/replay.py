@@ -245,6 +245,7 @@ def settings(recording: Arrays, floatX: str, backend: str, folder: Path) -> Sett
             floatX=floatX,
             backend=backend,
             **seeds(recording),
+            on_nan="original",
             quiet=True,
         )
     except (TypeError, ValueError) as error:

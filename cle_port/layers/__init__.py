@@ -70,7 +70,7 @@ class InitCell:
 
     def which_init(self, which: str) -> Callable[[Shape], NDArray]:
         """Return the method named ``which``."""
-        return _method(self, which, "init_type", self.TYPES)
+        return _method(self, InitCell, which, "init_type", self.TYPES)
 
     def rand(self, shape: Shape) -> NDArray:
         """Draw from the uniform distribution on [low, high)."""
@@ -170,7 +170,7 @@ class NonlinCell:
 
     def which_fn(self, which: str) -> Callable[[TensorVariable], TensorVariable]:
         """Return the method named ``which``."""
-        return _method(self, which, "unit", self.UNITS)
+        return _method(self, NonlinCell, which, "unit", self.UNITS)
 
     def linear(self, z: TensorVariable) -> TensorVariable:
         """Z itself."""
@@ -306,10 +306,10 @@ class StemCell(NonlinCell):
             )
 
 
-def _method(cell: Any, which: str, what: str, known: Sequence[str]) -> Callable:
-    """Look up a method by name: one of those known, or one that a subclass defines."""
+def _method(cell: Any, base: type, which: str, what: str, known: Sequence[str]) -> Callable:
+    """Look up a method by name: one of those known, or one that a subclass of ``base`` adds."""
     method = getattr(cell, which, None)
-    if not callable(method):
+    if not callable(method) or (which not in known and hasattr(base, which)):
         raise ValueError(
             f"unknown {what} {which!r}; choose one of {', '.join(known)}, or define a method "
             f"of this name in a subclass of {type(cell).__name__}"
