@@ -333,25 +333,12 @@ class RowRanges(NamedTuple):
         Monitoring of the training data takes rows 0 to `monitor_rows`.
     valid_start, valid_end : int
         Monitoring of the validation data takes these.
-    test_end : int
-        The rows from `valid_end` to here are for a test: no program reads them.
-    reason : str
-        Which split this is and why, for a reader.
     """
 
     train_end: int
     monitor_rows: int
     valid_start: int
     valid_end: int
-    test_end: int
-    reason: str
-
-    def describe(self) -> str:
-        """Say in one line how many rows each part has, and why."""
-        n_test = self.test_end - self.valid_end
-        test = f", {n_test} left for a test" if n_test else ""
-        n_valid = self.valid_end - self.valid_start
-        return f"{self.train_end} for training, {n_valid} for validation{test}: {self.reason}"
 
 
 def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
@@ -399,15 +386,33 @@ def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
         ):
             if size > rows:
                 raise UserError(f"{option} is {size}; use at most {rows} with {n_rows} rows")
-        reason = f"the original's split, since there are at least its {original} rows"
-        return RowRanges(TRAIN_ROWS, VALID_ROWS, TRAIN_ROWS, original, n_rows, reason)
+        return RowRanges(TRAIN_ROWS, VALID_ROWS, TRAIN_ROWS, original)
     valid_rows = max(1, int(n_rows * VALID_SHARE // m_batch_size)) * m_batch_size
     train_end = (n_rows - valid_rows) // batch_size * batch_size
     if train_end < max(batch_size, valid_rows):
         raise _too_few_rows(n_rows, batch_size, m_batch_size)
-    valid_end = train_end + valid_rows
-    reason = f"the last {valid_rows / n_rows:.0%}, since there are fewer than {original} rows"
-    return RowRanges(train_end, valid_rows, train_end, valid_end, valid_end, reason)
+    return RowRanges(train_end, valid_rows, train_end, train_end + valid_rows)
+
+
+def describe_split(rows: RowRanges, n_rows: int) -> str:
+    """Say in one line which rows of a file train, validate and are left, and why.
+
+    Parameters
+    ----------
+    rows : RowRanges
+        From `row_ranges`.
+    n_rows : int
+        Rows in the file.
+    """
+    original = TRAIN_ROWS + VALID_ROWS
+    n_valid = rows.valid_end - rows.valid_start
+    parts = f"{rows.train_end} for training, {n_valid} for validation"
+    if n_rows >= original:
+        return (
+            f"{parts}, {n_rows - original} left for a test: the original's split, since the file "
+            f"has at least its {original} rows"
+        )
+    return f"{parts}: of a file with fewer rows than the original's {original}, a twentieth"
 
 
 def whole_batches(start: int, end: int, batch_size: int) -> int:

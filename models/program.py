@@ -56,7 +56,14 @@ from cle_port.train.log import set_aside
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
 from datasets import demo_blizzard, demo_iamondb, iamondb
-from datasets.blizzard import Blizzard_tbptt, RowRanges, load_statistics, row_ranges, whole_batches
+from datasets.blizzard import (
+    Blizzard_tbptt,
+    RowRanges,
+    describe_split,
+    load_statistics,
+    row_ranges,
+    whole_batches,
+)
 from models.settings import LAST, Settings, check_changes, parse
 
 logger = logging.getLogger(__name__)
@@ -136,6 +143,7 @@ def run(
             args = resolve(name, widths, doc or "", sys.argv[1:] if argv is None else argv)
             args = join(args)
             set_up(args)
+            announce(name, args)
             with one_at_a_time(args, name):
                 mainloop = make_mainloop(name, make_net, args)
                 if args.resume:
@@ -277,6 +285,16 @@ def join(args: Settings) -> Settings:
     return args if is_first_process() else replace(args, quiet=True)
 
 
+def announce(name: str, args: Settings) -> None:
+    """Log the first lines of a run, as the original prints them."""
+    files = files_of(args, name)
+    logger.info("trial no. %d", args.trial)
+    logger.info("batch size %d", args.batch_size)
+    logger.info("learning rate %f", args.lr)
+    logger.info("saving npz file '%s'", files.checkpoint.stem)
+    logger.info("to the save path '%s'", files.checkpoint.parent)
+
+
 def set_up(args: Settings) -> None:
     """Set precision and logging as the settings say."""
     pytensor.config.floatX = args.floatX
@@ -394,7 +412,7 @@ def blizzard_mainloop(
         args,
         save_path,
         data=data.origin,
-        rows=rows.describe(),
+        rows=describe_split(rows, data.train.num_examples()),
         batch=f"{args.batch_size} rows of {frames} frames of {frame_size} samples",
     )
 

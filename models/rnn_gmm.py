@@ -92,6 +92,8 @@ class RNN_GMM:
         self.theta = self.decoder(args, {"s_tm1": args.rnn_dim}, init)
 
         self.nodes: list[StemCell] = [self.rnn, *self.x.nodes, *self.theta.nodes]
+        for node in self.nodes:
+            node.saturate = args.sigmoid == "theano"
         self.params = init_tparams(initialize(self.nodes))
 
     def decoder(self, args: Settings, parent: dict[str, int], init: Init) -> Decoder:

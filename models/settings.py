@@ -1,7 +1,7 @@
 """Settings of the programs: what they are, where they come from, how they are checked.
 
 Four layers, each over the one before: the program's own constants, the data
-set's file in ``models/config``, the file given by ``--config``, flags.  The
+set's file in ``models/config``, the file given as an argument, flags.  The
 files have the format of the original's ``config.txt``: one ``key value`` a
 line, here with comments after ``#``.
 """
@@ -105,6 +105,11 @@ class Settings:
         "recurrent",
         "prior of z_t in the VRNN programs: from h_{t-1}, or N(0, 1) as in the paper's VRNN-I",
         choices=("recurrent", "independent"),
+    )
+    sigmoid: str = _setting(
+        "theano",
+        "sigmoid and softplus: exactly 0 or 1 (or x) beyond Theano's thresholds, or the plain ones",
+        choices=("theano", "plain"),
     )
     seed: int = _setting(1, "seed of initial parameters and noise", least=0, most=MAX_SEED)
     noise: str = _setting(
@@ -253,7 +258,10 @@ def parse(
         If a file, a key or a value is wrong.
     """
     flags = vars(_parser(description).parse_args(argv))
-    config = flags.pop("config")
+    config, last = flags.pop("config"), flags.pop("config_file")
+    if config is not None and last is not None:
+        raise UserError(f"two settings files are given, {config} and {last}; give one")
+    config = last if config is None else config
     from_user = {**(read_config(config) if config is not None else {}), **flags}
     from_checkpoint = taken_over(saved or {})
     dataset, data_path = (
@@ -347,11 +355,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
             text = file.read(LONGEST_FILE + 1)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot read the settings file {path} ({error}); check --config"
+            f"cannot read the settings file {path} ({error}); give the path of one, or see --help"
         ) from error
     if len(text) > LONGEST_FILE:
         raise UserError(
-            f"the settings file {path} is longer than {LONGEST_FILE} characters; check --config"
+            f"the settings file {path} is longer than {LONGEST_FILE} characters; give another, or see --help"
         )
     values: dict[str, Any] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -391,6 +399,13 @@ def _parser(description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
+    )
+    parser.add_argument(
+        "config_file",
+        metavar="FILE",
+        nargs="?",
+        default=None,
+        help="settings file, as the original takes it: the same as --config FILE",
     )
     parser.add_argument(
         "--config",

@@ -144,6 +144,8 @@ class VRNN_GMM:
             *self.prior.nodes,
             *self.theta.nodes,
         ]
+        for node in self.nodes:
+            node.saturate = args.sigmoid == "theano"
         self.params = init_tparams(initialize(self.nodes))
 
     def decoder(self, args: Settings, parent: dict[str, int], init: Init) -> Decoder:

@@ -12,11 +12,13 @@ from datasets import hdf5_rows
 from datasets.blizzard import (
     Blizzard,
     Blizzard_tbptt,
+    describe_split,
     load_statistics,
     row_ranges,
     running_statistics,
     save_statistics,
     true_statistics,
+    whole_batches,
 )
 from datasets.grep_blizzard_hdf5 import fetch_blizzard, fetch_blizzard_tbptt, find_npy
 from datasets.hdf5_rows import HDF5Rows, RowWriter
@@ -280,17 +282,52 @@ def passes(n_rows, batch_size, m_batch_size):
     return (
         over(batch_size, 0, ranges.train_end),
         over(m_batch_size, 0, ranges.monitor_rows),
-        over(m_batch_size, ranges.valid_start, ranges.valid_end),
+        over(
+            m_batch_size,
+            ranges.valid_start,
+            whole_batches(ranges.valid_start, ranges.valid_end, m_batch_size),
+        ),
     )
 
 
-@pytest.mark.parametrize("n_rows", [2152704])
-def test_ranges_of_the_original_file(n_rows):
-    assert row_ranges(n_rows, 128, 1280) == (2040064, 112640, 2040064, 2152704)
+@pytest.mark.parametrize("n_rows", [2152704, 2152705, 2267008, 3000000])
+@pytest.mark.parametrize(
+    "sizes", [(128, 1280), (100, 1280), (128, 1000), (1, 1), (2040064, 112640)]
+)
+def test_ranges_of_the_original_file(n_rows, sizes):
+    """Its scripts' literals, whatever the batch sizes; the published file has some 2267008 rows."""
+    ranges = row_ranges(n_rows, *sizes)
+    assert ranges == (2040064, 112640, 2040064, 2152704)
+    line = describe_split(ranges, n_rows)
+    assert (
+        f"2040064 for training, 112640 for validation, {n_rows - 2152704} left for a test" in line
+    )
+    assert "the original's split, since the file has at least its 2152704 rows" in line
+
+
+def test_a_smaller_file_says_that_it_is():
+    line = describe_split(row_ranges(2152703, 128, 1280), 2152703)
+    assert "2045056 for training, 107520 for validation: " in line
+    assert "fewer rows than the original's 2152704, a twentieth" in line
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((2040065, 1280), "batch_size is 2040065; use at most 2040064 with 2267008 rows"),
+        ((128, 112641), "m_batch_size is 112641; use at most 112640"),
+    ],
+)
+def test_batches_larger_than_the_original_s_ranges(sizes, message):
+    with pytest.raises(UserError, match=message):
+        row_ranges(2267008, *sizes)
+
+
+SIZES = [(8, 8), (7, 5), (3, 8), (128, 1280), (100, 100), (128, 1000)]
 
 
 @pytest.mark.parametrize("n_rows", [16, 17, 24, 100, 192, 1000, 5000, 2152703, 2152704, 2500000])
-@pytest.mark.parametrize(("batch_size", "m_batch_size"), [(8, 8), (7, 5), (3, 8), (128, 1280)])
+@pytest.mark.parametrize(("batch_size", "m_batch_size"), SIZES)
 def test_passes_are_whole_batches_and_do_not_overlap(n_rows, batch_size, m_batch_size):
     try:
         ranges = row_ranges(n_rows, batch_size, m_batch_size)
@@ -300,12 +337,32 @@ def test_passes_are_whole_batches_and_do_not_overlap(n_rows, batch_size, m_batch
     train, monitor, valid = passes(n_rows, batch_size, m_batch_size)
     assert {size for _, size in train} == {batch_size}
     assert {size for _, size in monitor + valid} == {m_batch_size}
-    assert len(monitor) == len(valid) >= 1
+    assert len(valid) >= 1
     assert train[0][0] == monitor[0][0] == 0
-    assert sum(size for _, size in train) == ranges.train_end == ranges.valid_start
-    assert valid[0][0] == ranges.train_end
-    assert valid[-1][0] + m_batch_size == ranges.valid_end <= n_rows
+    assert 0 <= ranges.train_end - sum(size for _, size in train) < batch_size
+    assert valid[0][0] == ranges.train_end == ranges.valid_start
+    assert valid[-1][0] + m_batch_size <= ranges.valid_end <= n_rows
+    assert ranges.valid_end - valid[-1][0] < 2 * m_batch_size
     assert monitor[-1][0] + m_batch_size <= ranges.train_end
+    if n_rows < 2152704 or (batch_size, m_batch_size) == (128, 1280):
+        assert len(monitor) == len(valid)
+        assert sum(size for _, size in train) == ranges.train_end
+        assert valid[-1][0] + m_batch_size == ranges.valid_end
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "batch_size", "expected"),
+    [
+        (2040064, 2152704, 1280, 2152704),  # the original's own
+        (2040064, 2152704, 100, 2152604),  # would read 60 rows of the test, or none
+        (0, 45, 6, 45),
+        (31, 45, 6, 45),
+        (5, 45, 6, 39),
+        (3, 10, 7, 10),
+    ],
+)
+def test_whole_batches(start, end, batch_size, expected):
+    assert whole_batches(start, end, batch_size) == expected
 
 
 def test_validation_is_a_twentieth():

@@ -460,7 +460,7 @@ def test_everything_of_the_optimizer_agrees(capsys, tmp_path):
     assert out.endswith("1 recording: the port agrees with the original\n")
     assert re.search(r"agrees +optimizer +44 ", out)
     assert "Adam/params/W_a__h" in out  # tables, for one recording
-    assert "not repeated, held by tests of their own: EarlyStopping" in out
+    assert "not repeated, they have tests of their own: EarlyStopping" in out
     assert "all agree" in html.read_text()
     assert list(tmp_path.iterdir()) == [html]
 
@@ -477,7 +477,7 @@ def test_json_for_programs(capsys):
     assert len(optimizer["differences"]) == 44
     assert set(optimizer["differences"][0]) == {
         *("name", "place", "at", "original", "port"),
-        *("absolute", "relative", "allowed", "ulps", "agrees"),
+        *("absolute", "relative", "noise", "allowed", "ulps", "agrees"),
     }
 
 

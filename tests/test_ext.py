@@ -165,7 +165,7 @@ def recorded_monitoring(name):
 
 @pytest.mark.parametrize("name", ["plain", "objective"])
 def test_Monitoring_logs_the_same_lines(name, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "cle_port")
     case, extension = recorded_monitoring(name)
     monitored_run(case, extension)
     ours = [line for line in caplog.messages if not line.startswith(" Elapsed time for monitoring")]

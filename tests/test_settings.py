@@ -56,6 +56,24 @@ def config(tmp_path):
 # --- where they come from ---------------------------------------------------------------
 
 
+def test_a_file_may_be_the_last_argument(config):
+    """As of the original's scripts, where it is the only one."""
+    path = config("batch_size 3\nlr 0.5\n")
+    for argv in ((path,), ("--config", path), ("--epoch", "7", path), (path, "--epoch", "7")):
+        args = resolve(*argv)
+        assert (args.batch_size, args.lr) == (3, 0.5)
+        assert args.epoch == (7 if "--epoch" in argv else resolve().epoch)
+    assert resolve("--lr", "0.25", path).lr == 0.25
+    assert "two settings files are given" in refused("--config", path, path)
+
+
+def test_config_txt_of_the_current_folder_is_not_read(config, monkeypatch, tmp_path):
+    """The original's scripts read it without being asked to."""
+    config("batch_size 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert resolve().batch_size != 3
+
+
 def test_full_settings_are_the_paper_s():
     resolved = resolve("--data_path", "DATA").as_dict()
     assert {key: resolved[key] for key in PAPER} == PAPER
@@ -304,12 +322,12 @@ def test_file_that_is_not_there(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     message = refused("--config", name)
     assert "cannot read the settings file" in message
-    assert "check --config" in message
+    assert "see --help" in message
 
 
 @pytest.mark.parametrize("content", [b"\x89HDF\r\n\x1a\n\x00\xff\xfe", b"trial 1\nlr \xff\n"])
 def test_file_that_is_not_text(config, content):
-    assert "check --config" in refused("--config", config(content))
+    assert "see --help" in refused("--config", config(content))
 
 
 def test_binary_file_that_happens_to_be_text(config):

@@ -180,7 +180,9 @@ def record(args):
         for kind in ("strong", "clipped"):
             if kind in args.kinds and not args.params:
                 seed = args.mrg_seed + KINDS.index(kind)
-                keep(program.restart(kind, seed, folder(os.path.join(saved, kind))))
+                given = [change for change in args.set if change.startswith("lr=")]
+                rate = float(config["lr"]) if given else None
+                keep(program.restart(kind, seed, folder(os.path.join(saved, kind)), rate))
     finally:
         shutil.rmtree(work)
 
@@ -440,8 +442,11 @@ class Program(object):
         self.initial = self.recording.parameters_at_start
         return self.recording
 
-    def restart(self, kind, mrg_seed, save_path):
-        """Train once more from larger weights with all state as at the beginning."""
+    def restart(self, kind, mrg_seed, save_path, rate=None):
+        """Train once more from larger weights with all state as at the beginning.
+
+        The learning rate is that of the kind, unless one is given.
+        """
         from cle.cle.train.ext import Monitoring
         from theano.sandbox.rng_mrg import MRG_RandomStreams
 
@@ -452,7 +457,8 @@ class Program(object):
             if variable.name not in loop.model.params:
                 variable.set_value(variable.get_value() * 0)
         lr = loop.optimizer.lr
-        lr.set_value(np.asarray(LEARNING_RATES[kind], dtype=lr.dtype))
+        rate = LEARNING_RATES[kind] if rate is None else rate
+        lr.set_value(np.asarray(rate, dtype=lr.dtype))
         fresh = MRG_RandomStreams(mrg_seed)
         for state, _ in self.rng.state_updates:
             state.set_value(fresh.get_substream_rstates(len(state.get_value())))
@@ -465,7 +471,7 @@ class Program(object):
                 extension.best = sys.float_info.max
         if not os.path.isdir(save_path):
             os.makedirs(save_path)
-        self.config = dict(self.config, lr=str(LEARNING_RATES[kind]), save_path=save_path)
+        self.config = dict(self.config, lr=str(rate), save_path=save_path)
         self.recording = Recording(self, kind, self.numpy_seed, mrg_seed)
         self.recording.add_all("init", self.initial)
         watching = (Monitoring, "monitor_data_based_channels", self.watch_monitoring)

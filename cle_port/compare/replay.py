@@ -358,7 +358,7 @@ def recorded_ranges(recording: Arrays, args: Settings) -> RowRanges:
                 f"the recording has {n_rows} rows; batches of {size} rows from {start} to {end} "
                 "need others: record it again"
             )
-    return RowRanges(train_end, monitor_rows, train_end, valid_end, valid_end, "as recorded")
+    return RowRanges(train_end, monitor_rows, train_end, valid_end)
 
 
 def digest(recording: Arrays) -> str:

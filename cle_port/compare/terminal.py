@@ -56,9 +56,10 @@ def _lines(comparison: Comparison, tables: bool, colors: bool) -> Iterator[str]:
     first = comparison.first()
     if first is not None:
         yield _colored(_clip(f"  They part at {first.place}"), "DIFFERS", colors)
+        yield f"    original {first.original:.12g}, port {first.port:.12g}"
         yield (
-            f"    original {first.original:.12g}, port {first.port:.12g}: relative "
-            f"{first.relative:.1e}, noise {first.noise:.1e}, allowed {first.allowed:.1e}"
+            f"    relative {first.relative:.1e}, noise {first.noise:.1e}, "
+            f"allowed {first.allowed:.1e}"
         )
 
 
@@ -100,14 +101,14 @@ def _table(section: Section) -> Iterator[str]:
     yield _clip(f"  {section.title}" + (f" ({section.note})" if section.note else ""))
     first = "update" if section.by_update else "name"
     yield (
-        f"  {first:<21} {'original':>18} {'port':>18} {'absolute':>8} {'relative':>8} {'noise':>7} "
+        f"  {first:<18} {'original':>18} {'port':>18} {'absolute':>8} {'relative':>8} {'noise':>8} "
         f"{'ulp':>8}"
     )
     for d in section.differences if section.by_update else by_name(section):
         name = str(d.at) if section.by_update else d.name
         yield (
-            f"  {_shortened(name, 21):<21} {d.original:>18.12g} {d.port:>18.12g} "
-            f"{d.absolute:>8.1e} {d.relative:>8.1e} {d.noise:>7.1e} {_count(d.ulps):>8}"
+            f"  {_shortened(name, 18):<18} {d.original:>18.12g} {d.port:>18.12g} "
+            f"{d.absolute:>8.1e} {d.relative:>8.1e} {d.noise:>8.1e} {_count(d.ulps):>8}"
             f"{'' if d.ok else ' !'}"
         )
 

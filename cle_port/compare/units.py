@@ -305,7 +305,7 @@ def samples(function: str, arrays: Arrays) -> dict[str, NDArray]:
 Repeated = Iterator[tuple[str, dict[str, NDArray] | str]]
 
 MISSING = "the port does not have them"
-TESTED = "repeated by tests of their own"
+TESTED = "they have tests of their own"
 TESTS_ONLY = ("EarlyStopping", "Monitoring", "Picklize", "mrg", "multinomial", "orth")
 
 

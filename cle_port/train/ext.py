@@ -567,5 +567,5 @@ def diverged(name: str, value: float) -> str:
 
 def save(mainloop: Training, path: Path, kind: str = "model") -> bool:
     """Write a checkpoint and say so; return whether it could be written."""
-    logger.info(" Saving %s to: %s", kind, path)
+    logger.info(" Saving %s to: %s", "best model" if kind.startswith("best") else "model", path)
     return mainloop.save(path, kind)
