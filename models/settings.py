@@ -359,7 +359,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         ) from error
     if len(text) > LONGEST_FILE:
         raise UserError(
-            f"the settings file {path} is longer than {LONGEST_FILE} characters; give another, or see --help"
+            f"the settings file {path} is longer than {LONGEST_FILE} characters; give another, "
+            "or see --help"
         )
     values: dict[str, Any] = {}
     for number, line in enumerate(text.splitlines(), start=1):

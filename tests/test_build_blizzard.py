@@ -1,6 +1,7 @@
 import builtins
 import errno
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -265,7 +266,7 @@ def bad_recordings(folder):
     (folder / "dangling.wav").symlink_to(folder / "none")
     return {
         "cut.wav": "cut off",
-        "cut.flac": "lost sync",
+        "cut.flac": "lost sync|psf_fseek",  # as libsndfile says it, by its version
         "cut.mp3": "cut off",
         "cut.ogg": "cut off",
         "nan.wav": "NaN",
@@ -286,7 +287,7 @@ def test_bad_recordings_are_skipped_with_their_reasons(source, tmp_path):
     skipped = {path.name: reason for path, reason in summary.skipped}
     assert skipped.keys() == expected.keys()
     for name, reason in expected.items():
-        assert reason in skipped[name], name
+        assert re.search(reason, skipped[name]), name
         assert skipped[name]
         assert "\n" not in skipped[name]
     assert summary.used == 3

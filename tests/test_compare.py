@@ -13,6 +13,7 @@ import pytest
 
 import cle_port.compare.units as units
 import models.program
+import models.rnn_gmm
 import models.vrnn_gmm
 from cle_port import cost
 from cle_port.compare import __main__ as entry
@@ -23,6 +24,7 @@ from cle_port.compare.differences import (
     Section,
     compare,
     compare_summaries,
+    noise_of,
     summarize,
     ulps_between,
     with_signs_of,
@@ -30,11 +32,15 @@ from cle_port.compare.differences import (
 )
 from cle_port.compare.page import page
 from cle_port.compare.recording import Recording, below, scalar
-from cle_port.compare.replay import Playback, check_whole, compile_program, settings
+from cle_port.compare.replay import Playback, check_whole, compile_program, repeat_run, settings
+from cle_port.compare.runs import compare_run
 from cle_port.errors import UserError
 from cle_port.layers.feedforward import FullyConnectedLayer
+from cle_port.train.ext import GradientClipping, WeightNorm
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
+from models.parts import initialize
+from models.program import carried_state
 from tests.recordings import FOLDERS, path_of, read
 
 OPTIM = "units_optim_float64.npz"
@@ -84,6 +90,25 @@ def test_numbers_that_are_not_ordinary(ours, theirs, ok):
     assert compare("x", ours, theirs, 1e-9).ok == ok
 
 
+def test_a_multiple_of_the_noise_is_allowed_where_it_is_more():
+    ours, theirs = [2.0, 1.5], [2.0, 1.0]
+    assert not compare("W", ours, theirs, 1e-12, noise=0.04, multiple=10).ok
+    found = compare("W", ours, theirs, 1e-12, noise=0.06, multiple=10)
+    assert found.ok
+    assert (found.noise, found.allowed) == (0.03, 0.3)
+    assert compare("W", theirs, theirs, 1e-12, noise=1e-16, multiple=10).allowed == 1e-12
+    assert not compare("W", ours, theirs, 1e-12, noise=0.06).ok
+    assert compare("W", ours, theirs, None, noise=0.06, multiple=10).allowed is None
+
+
+def test_noise_is_the_largest_change():
+    assert noise_of([1.0, 2.0], [[1.0, 2.5], [0.75, 2.0]]) == 0.5
+    assert noise_of([1.0], []) == 0
+    # What has another shape, or is no number, says nothing.
+    assert noise_of([1.0, 2.0], [[1.0], [np.nan, 2.25], [np.inf, 2.0]]) == 0.25
+    assert noise_of(np.nan, [1.0]) == 0
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_ulps(dtype):
     one = np.array(1, dtype=dtype)[()]
@@ -116,6 +141,10 @@ def test_summaries_find_a_change_that_the_ends_do_not_show():
     changed = array.copy()
     changed[4, 0] += 1e-6
     assert not compare_summaries({"W": changed}, rows, 1e-9, **where)[0].ok
+    noisy = compare_summaries({"W": changed}, rows, 1e-9, noises={"W": 1e-7}, multiple=10, **where)
+    assert noisy[0].ok
+    nothing = np.stack([summarize(np.full(3, np.nan))])
+    assert compare_summaries({"W": np.full(3, np.nan)}, nothing, 1e-9, **where)[0].ok
     assert not compare_summaries({"W": array[:-1]}, rows, 1e-9, **where)[0].ok
 
 
@@ -134,6 +163,33 @@ def test_the_first_difference_and_the_worst():
     assert worst([fine, late, early]) is late
     assert not comparison.ok
     assert Comparison("file", {}, [Section("s", [fine])]).first() is None
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mistake", ["reset", "sigmoid"])
+def test_mistakes_that_only_some_runs_show(mistake, monkeypatch, tmp_path):
+    """A forgotten reset of the carried state, plain sigmoids: on a run whose gates saturate."""
+    path = FOLDERS[0] / "others" / "model_blizzard_rnn_gauss_strong_float64.npz"
+    if mistake == "reset":
+        monkeypatch.setattr(
+            models.program,
+            "carried_state",
+            lambda rnn, batch_size, reset_freq, devices: carried_state(rnn, batch_size, 10**6),
+        )
+    else:
+        monkeypatch.setattr(models.rnn_gmm, "initialize", plainly_initialized)
+    with Recording(path) as found:
+        program = compile_program(found, "float64", tmp_path)
+        first = compare_run(program, repeat_run(program, found)).first()
+    assert first is not None
+    assert first.at == 4 if mistake == "reset" else first.at > 0
+
+
+def plainly_initialized(nodes):
+    """Let layers have the plain functions, whatever the settings say."""
+    for node in nodes:
+        node.saturate = False
+    return initialize(nodes)
 
 
 # --- reading --------------------------------------------------------------------------------
@@ -558,12 +614,12 @@ def test_a_correction_that_Adam_alone_lacks(monkeypatch, capsys):
     assert re.findall(r"(?m)^  DIFFERS +(\w+)", out) == ["optimizer"]
 
 
-SWITCHES = ("kl", "adam", "x_1", "prior_1")
+SWITCHES = ("kl", "adam", "x_1", "prior_1", "clipped", "shrunk")
 
 
 @pytest.fixture(scope="module")
 def altered(tmp_path_factory):
-    """A whole program in which four mistakes can be switched on, compiled once."""
+    """A whole program in which mistakes can be switched on, compiled once."""
     with pytest.MonkeyPatch.context() as patch, pytensor.config.change_flags(floatX="float64"):
         switches = {name: sharedX(0.0, name) for name in SWITCHES}
 
@@ -580,6 +636,30 @@ def altered(tmp_path_factory):
         layer_fprop = FullyConnectedLayer.fprop
         patch.setattr(FullyConnectedLayer, "fprop", fprop)
         patch.setattr(models.vrnn_gmm, "KLGaussianGaussian", divergence)
+
+        def limited(extension, w):
+            """No weight norm where the switch is 1."""
+            norm_off = switches["shrunk"]
+            return norm_off * w + (1 - norm_off) * weight_norm(extension, w)
+
+        def clipping(batch_size, check_nan):
+            """Gradients that are not divided by the batch size where the switch is 1."""
+            divisor = batch_size * (1 - switches["clipped"]) + switches["clipped"]
+            extension = GradientClipping(batch_size=batch_size, check_nan=check_nan)
+            exe = extension.exe
+
+            def altered_exe(mainloop):
+                mainloop.grads.update(
+                    {p: g * batch_size / divisor for p, g in mainloop.grads.items()}
+                )
+                exe(mainloop)
+
+            extension.exe = altered_exe
+            return extension
+
+        weight_norm = WeightNorm._limited
+        patch.setattr(WeightNorm, "_limited", limited)
+        patch.setattr(models.program, "GradientClipping", clipping)
         patch.setattr(models.program, "Adam", WithoutCorrection)
         patch.setattr(WithoutCorrection, "switch", switches["adam"])
         program = compile_program(read(RUN), "float64", tmp_path_factory.mktemp("altered"))
@@ -596,6 +676,16 @@ def altered(tmp_path_factory):
             "adam",
             "after update 0: parameter W_x_1__rnn",
             ["outputs of the first update", "raw gradients of the first update"],
+        ),
+        (
+            "clipped",
+            "update 0: clipped gradient of b_binary",
+            ["raw gradients of the first update"],
+        ),
+        (
+            "shrunk",
+            "after update 0: parameter W_x_1__rnn",
+            ["outputs of the first update", "clipped gradients of the first update"],
         ),
         ("x_1", "update 0, frame 0: output of node x_1", ["batches"]),
         ("prior_1", "update 0, frame 0: output of node prior_mu", ["batches"]),

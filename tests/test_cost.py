@@ -10,7 +10,9 @@ from pytensor.compile.mode import Mode
 from scipy import stats
 
 from cle_port import cost
+from cle_port.backend import compile_function
 from cle_port.compare.units import cost_of
+from cle_port.layers import NonlinCell
 from tests.units import FLOATS, Graph, case_names, check_case, evaluate, recorded
 
 COSTS = ("Gaussian", "GMM", "BiGauss", "BiGMM", "KLGaussianGaussian", "KLGaussianStdGaussian")
@@ -152,3 +154,16 @@ def test_certain_pen_bits(name, bit, p, loss, gradient):
             ours = fn(np.array([[float(p)]]))
     np.testing.assert_allclose(ours[0], loss + np.log(2 * np.pi), rtol=1e-15)
     assert ours[1] == gradient
+
+
+def test_a_weight_of_zero_has_no_gradient():
+    """As in the programs of the original: 0 times infinity, although the cost is a number."""
+    with pytensor.config.change_flags(floatX="float64"):
+        z = pt.tensor("z", dtype="float64", shape=(2, 2, 3))
+        coeff = NonlinCell("softmax").nonlin(z).reshape((4, 3))
+        y, mu, sig = np.ones((4, 2)), np.arange(24.0).reshape(4, 6), np.ones((4, 6))
+        nll = cost.GMM(*(pt.as_tensor(a) for a in (y, mu, sig)), coeff).sum()
+        fn = compile_function([z], [nll, pytensor.grad(nll, z)], None, "jax")
+        value, gradient = map(np.asarray, fn(np.tile([0.0, 0.0, -800.0], (2, 2, 1))))
+    assert np.isfinite(value)
+    assert np.isnan(gradient).all()

@@ -7,6 +7,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
+from cle_port.backend import compile_function
 from cle_port.layers import InitCell, StemCell
 from models.parts import (
     Decoder,
@@ -216,3 +217,28 @@ def test_named():
     x = pt.dscalar()
     assert named(x, "cost") is x
     assert x.name == "cost"
+
+
+@pytest.mark.parametrize("backend", ["jax", "c", "numba"])
+@pytest.mark.parametrize("batch_size", [3, 5, 7])
+def test_a_mean_divides_by_one_length_after_the_other(backend, batch_size):
+    """Each division rounds: x on IAM-OnDB is single in a program of double precision."""
+    if backend == "c" and not pytensor.config.cxx:
+        pytest.skip("there is no C++ compiler")
+    rng = np.random.default_rng(batch_size)
+    with pytensor.config.change_flags(floatX="float64"):
+        x = pt.tensor("x", dtype="float32", shape=(None, batch_size, 3))
+        mask = pt.tensor("mask", dtype="float32", shape=(None, batch_size))
+        _, mean, _ = stats("x", x, mask)
+        fn = compile_function([x, mask], [mean], None, backend)
+        differ = 0
+        for n_step in range(9, 17):
+            batch = rng.normal(size=(n_step, batch_size, 3)).astype("float32")
+            expected = np.float32(batch.sum(dtype="float64"))
+            at_once = np.float32(expected / np.float32(batch.size))
+            for length in batch.shape:
+                expected = np.float32(expected / np.float32(length))
+            ours = np.asarray(fn(batch, np.ones(batch.shape[:2], "float32"))[0])
+            assert (ours.dtype, float(ours)) == ("float32", float(expected))
+            differ += expected != at_once
+    assert differ  # else one division would do

@@ -10,7 +10,11 @@ recorded is compared, and agrees.
 
 from __future__ import annotations
 
+import logging
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -20,9 +24,18 @@ import pytest
 
 from cle_port.compare import tolerances
 from cle_port.compare.differences import Comparison, Section
-from cle_port.compare.replay import DATASETS, NETS, Program, compile_program, digest, repeat_run
+from cle_port.compare.recording import Recording
+from cle_port.compare.replay import (
+    DATASETS,
+    N_MOVED,
+    NETS,
+    Program,
+    compile_program,
+    digest,
+    repeat_run,
+)
 from cle_port.compare.runs import compare_run
-from tests.recordings import FOLDERS, below, read
+from tests.recordings import FOLDERS, PROJECT, below, read
 
 PROGRAMS = [f"{dataset}_{name}" for dataset in DATASETS for name in NETS]
 
@@ -69,6 +82,23 @@ def any_kind(label: str, floatX: str) -> dict[str, np.ndarray]:
     return load(label, floatX, next(k for k in tolerances.KINDS if (label, floatX, k) in RUNS))
 
 
+@contextmanager
+def screen() -> Iterator[list[str]]:
+    """Collect the lines that the library logs meanwhile."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("cle_port")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 class Repeated:
     """A recorded run, repeated and compared."""
 
@@ -77,7 +107,11 @@ class Repeated:
         self.recording = load(label, floatX, kind)
         program = compiled(label, floatX)
         assert digest(self.recording) == digest(any_kind(label, floatX))
-        repeated = repeat_run(program, self.recording, from_seeds=self.from_seeds)
+        with screen() as lines:
+            repeated = repeat_run(program, self.recording, from_seeds=self.from_seeds)
+        self.lines = lines[: lines.index("Terminating main loop") + 1]  # of the first repetition
+        self.folder = str(program.mainloop.extension[3].path)
+        self.moved = repeated.moved
         self.comparison: Comparison = compare_run(program, repeated)
         self.n_updates = int(self.recording["meta/n_updates"])
 
@@ -159,7 +193,7 @@ def test_costs(run):
 
 
 def test_kl_terms(run):
-    """In small runs a difference of nearly equal numbers of size 1: held to that size."""
+    """In small runs differences of nearly equal numbers, whose noise is measured."""
     if "update/000/kl_term" not in run.recording:
         pytest.skip("no latent variable")
     run.check("kl_term", {"kl_term"}, "kl")
@@ -240,6 +274,64 @@ def test_end_of_the_run(run):
     rows = run.section("end of the run").differences
     assert len(rows) == 5
     assert all(row.absolute == 0 for row in rows)
+
+
+# What may differ on the screen; every other line is the original's.
+SPELT = {
+    " ----------------": " ---------------",
+    " Traininig basics": " Training basics",
+    " ................": " ...............",
+}
+OURS_ALONE = ("Frames added to reach a compiled length", "Compiling for sequences of up to")
+SECONDS = re.compile(r"( Elapsed time(?: for monitoring)?: )\d+\.\d+")
+
+
+def expected_screen(run: Repeated) -> list[str]:
+    """The recorded lines as the port writes them: spelling, names of files, times."""
+    lines = [SPELT.get(line, line) for line in run.recording["log_lines"].tolist()]
+    lines = [line.replace("SAVE_PATH", run.folder).replace(".pkl", ".npz") for line in lines]
+    return [SECONDS.sub(r"\1seconds", line) for line in lines]
+
+
+def test_the_screen_is_the_originals(run):
+    """Line by line; numbers within one in the sixth decimal, to which they are printed."""
+    theirs = expected_screen(run)
+    ours = [SECONDS.sub(r"\1seconds", line) for line in run.lines]
+    ours = [line for line in ours if not line.startswith(OURS_ALONE)]
+    assert len(ours) == len(theirs)
+    single = run.floatX == "float32"
+    for our, their in zip(ours, theirs):
+        if our != their:
+            (our_name, our_number), (name, number) = our.split(": "), their.split(": ")
+            assert our_name == name
+            digits = 1e-4 * max(1.0, abs(float(number))) if single else 0.0
+            assert abs(float(our_number) - float(number)) <= 1.01e-6 + digits, their
+
+
+def test_noise_of_rounding_is_measured(run):
+    """Runs from moved weights differ from the run, and by rounding alone."""
+    assert len(run.moved) == N_MOVED
+    rows = run.section(cost_name(run)).differences
+    eps = np.finfo(run.floatX).eps
+    assert all(row.noise > 0 for row in rows)
+    assert rows[0].noise <= 100 * eps
+    if run.floatX == "float64":
+        assert all(row.allowed < 1e-9 for row in rows)
+
+
+OTHERS = sorted((PROJECT / "tests" / "reference" / "others").glob("*.npz"))
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_other_seeds_and_sizes(path, tmp_path):
+    """Recordings that are not of the series: gates beyond 19, batches of 3, one component."""
+    with Recording(path) as recording:
+        program = compile_program(recording, "float64", tmp_path)
+        comparison = compare_run(program, repeat_run(program, recording))
+        assert comparison.first() is None
+        names = set(recording["param_names"].tolist())
+        section = next(s for s in comparison.sections if s.title == "parameters")
+        assert {row.name for row in section.differences} == names
 
 
 @pytest.mark.slow

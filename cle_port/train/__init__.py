@@ -230,7 +230,7 @@ class Training:
             logger.info("Frames added to reach a compiled length: %.1f %%", 100 * share)
         logger.info("Terminating main loop")
 
-    def run_epoch(self, bar: tqdm) -> bool:
+    def run_epoch(self, bar: tqdm | None = None) -> bool:
         """Go once through the data, or its rest; return whether training goes on."""
         if self.resumed and self._is_complete():
             return self._finish()
@@ -244,8 +244,9 @@ class Training:
                 return self._finish()
             # Only now: a checkpoint has the position of the noise before this batch's.
             cost = self.update(next(batches))[0]
-            bar.set_postfix_str(f"{self.outputs[0].name} {cost:.4f}", refresh=False)
-            bar.update()
+            if bar is not None:
+                bar.set_postfix_str(f"{self.outputs[0].name} {cost:.4f}", refresh=False)
+                bar.update()
             self.run_extension("ext_schedule")
             if n_left and self._asked_to_stop():
                 return self._finish()

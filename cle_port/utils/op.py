@@ -51,8 +51,9 @@ def Gaussian_sample(mu: TensorVariable, sig: TensorVariable, eps: TensorVariable
     Notes
     -----
     Counterpart: ``cle.utils.op.Gaussian_sample``, which draws ``eps`` itself,
-    inside the scan.  PyTensor cannot differentiate through that, so here the
-    noise is an input of the graph (docs/fidelity.md).
+    inside the scan.  Here the noise is an input of the graph, so that it can be
+    played back, a resumed run continues it, and all backends get the same
+    numbers (docs/fidelity.md).
     """
     return mu + sig * eps
 
