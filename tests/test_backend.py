@@ -140,6 +140,7 @@ def test_softplus_is_computed_once():
 
 
 @pytest.mark.skipif(not pytensor.config.cxx, reason="there is no C++ compiler")
+@pytest.mark.system
 def test_c():
     """One small graph: each operation takes the C++ compiler a second or more."""
     with pytensor.config.change_flags(floatX="float64"):

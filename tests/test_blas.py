@@ -28,6 +28,9 @@ def fresh(monkeypatch, tmp_path):
     link.cache_clear()
 
 
+pytestmark = pytest.mark.system
+
+
 class File:
     """As `importlib.metadata.files` gives them."""
 

@@ -21,6 +21,8 @@ from datasets.hdf5_rows import HDF5Rows, RowWriter
 
 soundfile = pytest.importorskip("soundfile")
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 TBPTT = ROOT / "tests" / "reference" / "artifacts" / "blizzard" / "tbptt"
 ROWS = np.load(TBPTT.parents[1] / "blizzard_h5.npz")["tbptt/rows"]

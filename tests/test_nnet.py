@@ -47,6 +47,7 @@ def computed(floatX, compiler):
     return arrays, dict(zip(outputs, map(np.asarray, values)))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("floatX", FLOATS)
 @pytest.mark.parametrize("backend", ["jax", "c", "numba"])
 def test_recorded(backend, floatX):

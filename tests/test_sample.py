@@ -244,6 +244,7 @@ def run(path: Path, out: Path, *flags: object) -> dict[str, Path]:
 
 
 @pytest.mark.full
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("dataset", "name", "prior"),
     [
