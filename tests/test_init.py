@@ -115,6 +115,15 @@ def test_shared_variables(floatX):
     np.testing.assert_array_equal(given.get_value(), [0, 1, 2])
 
 
+def test_a_subclass_may_add_initial_values():
+    class Cell(InitCell):
+        def eye(self, shape):
+            return np.eye(*shape)
+
+    np.testing.assert_array_equal(Cell("eye").get((2, 3)), np.eye(2, 3))
+    np.testing.assert_array_equal(Cell("zeros").get(2), [0, 0])
+
+
 def test_unknown_kind():
     with pytest.raises(ValueError, match="unknown init_type 'orth'; choose one of randn, rand, "):
         InitCell("orth")

@@ -215,6 +215,17 @@ def test_unknown_unit():
     assert not hasattr(NonlinCell(), "nonlin")
 
 
+def test_a_subclass_may_add_units():
+    class Cell(NonlinCell):
+        def square(self, z):
+            return z**2
+
+    assert Cell("square").nonlin(3) == 9
+    assert Cell("linear").nonlin(3) == 3
+    with pytest.raises(ValueError, match="or define a method of this name in a subclass of Cell"):
+        Cell("cube")
+
+
 def test_StemCell_leaves_fprop_to_its_layers():
     with pytest.raises(NotImplementedError, match="StemCell does not implement fprop"):
         StemCell(name="h").fprop([])

@@ -38,6 +38,13 @@ def test_Adam(variant, floatX):
             assert largest_difference(our, their) <= RTOL[floatX], (name, n)
 
 
+def test_rates_come_first_as_in_the_original():
+    optimizer = Adam(0.8, lr=0.5)
+    assert (optimizer.b1, optimizer.b2, float(optimizer.lr.get_value())) == (0.8, 0.999, 0.5)
+    with pytest.raises(TypeError, match="lr"):
+        Adam(0.8)
+
+
 def test_names_of_the_state():
     optimizer = Adam(lr=0.1)
     params = {name: sharedX(np.zeros(2), name) for name in OPTIMIZED}

@@ -111,6 +111,35 @@ def mainloop_with(extension, n_batch=3, optimizer=None, **kwargs):
     )
 
 
+def test_no_extension():
+    """As the original's default; only ``max_updates`` or a signal ends it then."""
+    mainloop = mainloop_with(None, max_updates=4)
+    mainloop.run()
+    assert mainloop.trainlog.batch_seen == 4
+
+
+def test_an_epoch_without_a_bar():
+    mainloop = mainloop_with(None)
+    assert mainloop.run_epoch()
+    assert mainloop.trainlog.batch_seen == 3
+
+
+@pytest.mark.parametrize("arguments", [{}, {"ddout": [pt.dscalar("c")]}, {"data": []}])
+def test_monitoring_without_data(arguments, caplog):
+    """Only what the update returned is logged."""
+    caplog.set_level(logging.INFO, "cle_port")
+    mainloop = mainloop_with([Monitoring(2, **arguments), EpochCount(1)], n_batch=2)
+    mainloop.run()
+    assert caplog.messages.count(" Monitoring step") == 2
+    assert sum(line.startswith(" this_batch_cost: ") for line in caplog.messages) == 1
+    assert not [key for key in mainloop.trainlog.monitor if key.endswith("_c")]
+
+
+def test_monitoring_of_data_needs_to_know_what():
+    with pytest.raises(ValueError, match="Monitoring got data but no ddout"):
+        Monitoring(1, data=[Batches(1)])
+
+
 def test_order_of_events():
     """Monitor, save, update, schedule; after the last epoch monitor and save once more."""
     events = []
