@@ -113,8 +113,8 @@ class Run:
     moved : list of Run
         The same run from initial weights that are each moved by one unit in the last
         place: what differs between it and this one is rounding.
-    multiple : float
-        How many times that noise is allowed.
+    allows_noise : bool
+        Whether a multiple of that is allowed.
     files : list of str
         Names of the checkpoints that it left behind, sorted.
     ended : str
@@ -132,7 +132,7 @@ class Run:
     terms: list[dict[str, float]] = field(default_factory=list)
     restarted: dict[int, dict[str, float]] = field(default_factory=dict)
     moved: list[Run] = field(default_factory=list)
-    multiple: float = tolerances.MULTIPLE
+    allows_noise: bool = True
     files: list[str] = field(default_factory=list)
     ended: str = ""
 
@@ -140,6 +140,11 @@ class Run:
     def kind(self) -> str:
         """Kind of run, see `kind_of`."""
         return kind_of(self.recording)
+
+    @property
+    def multiple(self) -> float:
+        """How many times the measured noise is allowed."""
+        return tolerances.MULTIPLE[self.lower_precision] if self.allows_noise else 0.0
 
     @property
     def epsilon(self) -> float:

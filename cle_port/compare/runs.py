@@ -70,7 +70,7 @@ def compare_run(
     """
     allowed = tolerances.of_run(run.kind, run.lower_precision, tolerance)
     if tolerance is not None:
-        run = replace(run, multiple=0.0)
+        run = replace(run, allows_noise=False)
     sections = [
         seed(prog, run),
         batches(run),

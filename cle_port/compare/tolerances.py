@@ -6,7 +6,7 @@ is allowed: where numbers are well conditioned, both programs agree to some 1e-1
 Not all numbers are.  A KL term of 1e-8 is a difference of numbers of size 1, and a gradient that
 is zero but for rounding becomes a step of full length in Adam.  So the noise of rounding is
 measured in each comparison: the port repeats the run from initial weights that are moved by one
-unit in the last place.  `MULTIPLE` times what that changes is allowed, where it is more.
+unit in the last place.  A multiple of what that changes is allowed, where it is more.
 
 The figures for single precision are twice those of the original against itself, float32 against
 float64, on the same seeds: two programs in single precision may each be as far from the truth as
@@ -20,9 +20,10 @@ FLOAT64 = dict.fromkeys(
     ("noise", "cost", "kl", "forward", "grad", "grad_norm", "param", "state", "bound", "channel"),
     1e-12,
 )
-# Largest ratio found between the two programs' difference and the measured noise: about 4, in
-# some 60 recorded runs.
-MULTIPLE = 10
+# How many times the measured noise is allowed.  In double precision the two programs' difference
+# was at most 7 times the noise, in 63110 comparisons of 65 recorded runs; in single precision the
+# figures below say most.
+MULTIPLE = {"float64": 20.0, "float32": 4.0}
 FLOAT32 = {
     "small": {
         "noise": 2 * 9e-7,
