@@ -13,9 +13,9 @@ import gc
 import importlib.util
 import logging
 import math
-import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -56,6 +56,8 @@ WITHOUT_USE = ("dot_diag_to_elemwise", "selection_dot_to_indexing", "useless_sym
 # Numbers of one value that rewriting may write out: more than any shape or bias has, which
 # PyTensor had better know, less than the weights of a layer.
 LARGEST_FOLDED = 10_000
+
+COMPILING = threading.RLock()  # held while PyTensor is changed, which is put back afterwards
 
 
 class Choice(NamedTuple):
@@ -138,7 +140,6 @@ def compile_function(
         See `choose`.
     """
     name = choose(backend).backend
-    _leave_allocations()
     if name == "c":
         blas.link()
     if name == "jax":
@@ -152,7 +153,8 @@ def _compile(
     inputs: Sequence[Any], outputs: Any, updates: Mapping, name: str, devices: int
 ) -> Callable:
     mode = _mode(name)
-    with building():
+    sums = sums_as_the_graph_says() if name == "jax" else nullcontext()
+    with COMPILING, building(), zeros_left_as_they_are(), sums:
         return pytensor.function(
             list(inputs),
             outputs,
@@ -183,9 +185,9 @@ def building() -> Iterator[None]:
         gc.set_threshold(*thresholds)
 
 
-@cache
-def _leave_allocations() -> None:
-    """Keep rewriting from writing out large arrays of one value.
+@contextmanager
+def zeros_left_as_they_are() -> Iterator[None]:
+    """Keep rewriting from writing out large arrays of one value, for one compilation.
 
     The gradient of a scan begins the sums for each weight with zeros at all
     steps, of which a later rewriting keeps one.  PyTensor's constant folding
@@ -199,6 +201,35 @@ def _leave_allocations() -> None:
         return size <= LARGEST_FOLDED and fold(self, fgraph, node)
 
     Alloc.do_constant_folding = do_constant_folding  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Alloc.do_constant_folding = fold  # type: ignore[method-assign]
+
+
+@contextmanager
+def sums_as_the_graph_says() -> Iterator[None]:
+    """Let PyTensor translate sums to JAX in the dtypes of its graph, for one compilation.
+
+    The graph says that float32 is summed in float64 and returned as float32.
+    PyTensor's translation sums in float32 and returns float64, which makes JAX
+    refuse every scan that carries such a sum.
+    """
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    reduce_as_pytensor = jax_funcify.dispatch(CAReduce)
+
+    def reduce_in_acc_dtype(op: CAReduce, node: Apply, **kwargs: Any) -> Callable:
+        reduce = reduce_as_pytensor(op, node=node, **kwargs)
+        acc_dtype = getattr(op, "acc_dtype", None) or node.inputs[0].type.dtype
+        dtype = node.outputs[0].type.dtype
+        return lambda x: reduce(x.astype(acc_dtype)).astype(dtype)
+
+    jax_funcify.register(CAReduce, reduce_in_acc_dtype)
+    try:
+        yield
+    finally:
+        jax_funcify.register(CAReduce, reduce_as_pytensor)
 
 
 class PerLength:
@@ -310,26 +341,15 @@ def _set_up_jax() -> None:
     # Every update waits for its cost, so there is nothing to gain from another thread that
     # computes; in the same one, memory is free when a call returns: `cle_port.linker`.  JAX
     # reads this when it computes first, which importing PyTensor's dispatch may do.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    with suppress(AttributeError):  # a JAX without the flag
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-    from pytensor.link.jax.dispatch import jax_funcify
+    import pytensor.link.jax.dispatch  # noqa: F401
 
     # Importing PyTensor's dispatch sets this flag by the floatX of that moment.
     jax.config.update("jax_enable_x64", True)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if not jax.config.jax_compilation_cache_dir:  # else the user has chosen a folder
         jax.config.update("jax_compilation_cache_dir", str(cache_dir("jax")))
-
-    # PyTensor's graph says that float32 is summed in float64 and returned as
-    # float32.  Its translation sums in float32 and returns float64, which makes
-    # JAX refuse every scan that carries such a sum.
-    reduce_as_pytensor = jax_funcify.dispatch(CAReduce)
-
-    @jax_funcify.register(CAReduce)
-    def reduce_in_acc_dtype(op: CAReduce, node: Apply, **kwargs: Any) -> Callable:
-        reduce = reduce_as_pytensor(op, node=node, **kwargs)
-        acc_dtype = getattr(op, "acc_dtype", None) or node.inputs[0].type.dtype
-        dtype = node.outputs[0].type.dtype
-        return lambda x: reduce(x.astype(acc_dtype)).astype(dtype)
 
 
 class MergeInsideScans(GraphRewriter):

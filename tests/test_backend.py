@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pytensor
@@ -10,6 +11,8 @@ import pytensor.tensor as pt
 import pytest
 from pytensor.graph.fg import FunctionGraph
 from pytensor.scan.op import Scan
+from pytensor.tensor.basic import Alloc
+from pytensor.tensor.elemwise import CAReduce
 
 from cle_port import backend
 from cle_port.backend import MergeInsideScans, choose, compile_function, merged, padded_length
@@ -298,22 +301,55 @@ def test_jax_may_compute_in_double_precision():
         jax.config.update("jax_enable_x64", True)
 
 
-def test_jax_keeps_compiled_code(monkeypatch, tmp_path):
-    """In the cache folder, unless JAX's own variable names another."""
+@pytest.mark.parametrize("chosen", [None, "elsewhere"])
+def test_jax_keeps_compiled_code(chosen, monkeypatch, tmp_path):
+    """In the cache folder, unless the user has chosen one, by JAX's variable or its setting."""
     import jax
 
     before = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv("CLE_PORT_CACHE", str(tmp_path))
-    set_up = backend._set_up_jax.__wrapped__
     try:
-        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
-        set_up()
-        assert jax.config.jax_compilation_cache_dir == before
-        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-        set_up()
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "jax")
+        jax.config.update("jax_compilation_cache_dir", chosen)
+        backend._set_up_jax.__wrapped__()
+        assert jax.config.jax_compilation_cache_dir == (chosen or str(tmp_path / "jax"))
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_jax_without_asynchronous_dispatch(monkeypatch):
+    import jax
+
+    def update(name, value):
+        if name == "jax_cpu_enable_async_dispatch":
+            raise AttributeError(f"Unrecognized config option: {name}")
+
+    monkeypatch.setattr(jax.config, "update", update)
+    backend._set_up_jax.__wrapped__()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_pytensor_is_left_as_it_was(fails, monkeypatch):
+    """Folding of constants and the translation of sums change for a compilation only."""
+    from pytensor.link.jax.dispatch import jax_funcify
+
+    compile_function([], pt.constant(1.0), None, "jax")  # importing adds translations for good
+    fold, sums = Alloc.do_constant_folding, jax_funcify.dispatch(CAReduce)
+    seen = []
+
+    def function(*args, **kwargs):
+        seen.append((Alloc.do_constant_folding is fold, jax_funcify.dispatch(CAReduce) is sums))
+        if fails:
+            raise KeyboardInterrupt
+        return compiled(*args, **kwargs)
+
+    compiled = pytensor.function
+    monkeypatch.setattr(pytensor, "function", function)
+    x = pt.tensor("x", dtype="float32", shape=(3,))
+    with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
+        compile_function([x], [x.sum()], None, "jax")
+    assert seen == [(False, False)]
+    assert Alloc.do_constant_folding is fold
+    assert jax_funcify.dispatch(CAReduce) is sums
 
 
 def test_padded_lengths_are_few_and_near():

@@ -135,6 +135,14 @@ def test_demo_ends_well(demo):
 @pytest.mark.full
 def test_screen_of_the_demo(demo):
     """What is trained on what, that the data are a stand-in, compilation, monitoring, progress."""
+    args = settings_of(demo)
+    assert demo.out.splitlines()[:5] == [
+        "trial no. 1",
+        f"batch size {args.batch_size}",
+        f"learning rate {args.lr:f}",
+        "saving npz file 'vrnn_gmm_1'",
+        f"to the save path '{demo.folder}'",
+    ]
     n_param = sum(value.size for value in model_arrays(demo).values())
     assert f"vrnn_gmm: {n_param} parameters in " in demo.out
     assert demo_blizzard.STAND_IN_NOTICE in demo.out
