@@ -141,10 +141,12 @@ class Run:
         """Kind of run, see `kind_of`."""
         return kind_of(self.recording)
 
-    @property
-    def multiple(self) -> float:
-        """How many times the measured noise is allowed."""
-        return tolerances.MULTIPLE[self.lower_precision] if self.allows_noise else 0.0
+    def multiple(self, n_updates: int) -> float:
+        """How many times the measured noise is allowed after so many of the port's updates."""
+        if not self.allows_noise:
+            return 0.0
+        before = tolerances.MULTIPLE_BEFORE_UPDATES[self.lower_precision]
+        return tolerances.MULTIPLE if n_updates else before
 
     @property
     def epsilon(self) -> float:

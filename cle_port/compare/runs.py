@@ -248,6 +248,7 @@ def row(
     limit: float | None,
     *,
     unit: float = 0.0,
+    n_updates: int = 0,
     **where: Any,
 ) -> Difference:
     """Compare one quantity of a run, with the noise of rounding that the moved runs show.
@@ -264,6 +265,8 @@ def row(
         Relative difference allowed whatever the noise is.
     unit : float
         See `noise`.
+    n_updates : int
+        Updates of the port that it is computed after.
     **where
         Further arguments of `cle_port.compare.differences.compare`.
     """
@@ -273,7 +276,7 @@ def row(
         theirs,
         limit,
         noise=noise(run, value, unit),
-        multiple=run.multiple,
+        multiple=run.multiple(n_updates),
         **where,
     )
 
@@ -321,7 +324,7 @@ def by_update(
                 run.recording[f"update/{n:03d}/{key}"],
                 None if first_only and n else limit,
                 noise=so_far,
-                multiple=run.multiple,
+                multiple=run.multiple(n),
                 at=n,
                 place=place.format(n),
                 order=(n, *order),
@@ -478,6 +481,7 @@ def parameters(run: Run, allowed: Mapping[str, float], family: str) -> Section:
                 recorded[name],
                 limit,
                 unit=units[name],
+                n_updates=n,
                 place=f"{place} {name}",
                 at=n,
                 order=(*order, i),
@@ -494,7 +498,7 @@ def parameters(run: Run, allowed: Mapping[str, float], family: str) -> Section:
                 at=n,
                 order=order,
                 noises={name: noise(run, values[name], units[name]) for name in names},
-                multiple=run.multiple,
+                multiple=run.multiple(n),
             )
         if family == "adam_m":
             rows.append(
@@ -553,6 +557,7 @@ def monitored(run: Run, allowed: Mapping[str, float]) -> Iterator[Section]:
                     partial(logged, name, n),
                     their,
                     allowed.get(quantity),
+                    n_updates=at,
                     place=place,
                     at=at,
                     order=(at, Stage.MONITOR, i),

@@ -21,9 +21,10 @@ FLOAT64 = dict.fromkeys(
     1e-12,
 )
 # How many times the measured noise is allowed.  In double precision the two programs' difference
-# was at most 7 times the noise, in 63110 comparisons of 65 recorded runs; in single precision the
-# figures below say most.
-MULTIPLE = {"float64": 20.0, "float32": 4.0}
+# was at most 7 times the noise, in 63110 comparisons of 65 recorded runs.
+MULTIPLE = 20.0
+# In single precision, before any update: there the figures below say most.
+MULTIPLE_BEFORE_UPDATES = {"float64": MULTIPLE, "float32": 4.0}
 FLOAT32 = {
     "small": {
         "noise": 2 * 9e-7,
