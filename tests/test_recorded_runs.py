@@ -309,7 +309,7 @@ def test_the_screen_is_the_originals(run):
 
 
 def test_noise_of_rounding_is_measured(run):
-    """Runs from moved weights differ from the run, and by rounding alone."""
+    """Runs with moved numbers differ from the run, and by rounding alone."""
     assert len(run.moved) == N_MOVED
     rows = run.section(cost_name(run)).differences
     eps = np.finfo(run.floatX).eps

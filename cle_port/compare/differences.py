@@ -211,7 +211,7 @@ def noise_of(value: ArrayLike, moved: Iterable[ArrayLike]) -> float:
     ----------
     value : array_like
     moved : iterable of array_like
-        What the port computes from weights moved by one unit in the last place.
+        What the port computes from numbers moved by one unit in the last place.
 
     Returns
     -------

@@ -55,7 +55,7 @@ DATASETS = ("blizzard", "iamondb")
 # monitored of the training data.
 TRAIN_END, VALID_END, MONITOR_ROWS = 2040064, 2152704, 112640
 FAMILIES = ("param", "adam_m", "adam_v", "grad_raw", "grad_clipped")
-N_MOVED = 3  # runs from moved weights, to measure the noise of rounding
+N_MOVED = 3  # runs with moved numbers, to measure the noise of rounding
 LAST = 999  # stands for the last update in the names of snapshots
 
 
@@ -111,8 +111,8 @@ class Run:
     restarted : dict of int to dict
         The same from each recorded state.
     moved : list of Run
-        The same run from initial weights that are each moved by one unit in the last
-        place: what differs between it and this one is rounding.
+        The same run with weights, frames and noise moved by one unit in the last place
+        before each update: what differs between it and this one is rounding.
     allows_noise : bool
         Whether a multiple of that is allowed.
     files : list of str
@@ -502,11 +502,11 @@ def _run_once(
     from_seeds: bool,
     rng: np.random.Generator | None = None,
 ) -> Run:
-    """Run to the end; ``rng`` moves each initial weight by one unit in the last place."""
+    """Run to the end; ``rng`` moves by one unit in the last place, see `_watch`."""
     run = Run(prog.floatX, recording, prog.mainloop, from_seeds)
     _reset(prog, recording, from_seeds)
-    _move_by_one_ulp(prog.mainloop, rng)
-    _watch(prog, run, bar)
+    _move_by_one_ulp(prog.mainloop, rng)  # the first monitoring comes before any update
+    _watch(prog, run, bar, rng)
     run.log = prog.mainloop.trainlog
     run.restarted = _restart(prog, recording, rng)
     return run
@@ -579,16 +579,26 @@ def _checkpoints(mainloop: Training) -> list[Path]:
 
 def _move_by_one_ulp(mainloop: Training, rng: np.random.Generator | None) -> None:
     """Move every weight by one unit in the last place, up or down by chance; not without one."""
-    if rng is None:
-        return
-    for p in mainloop.model.params.values():
-        value = np.asarray(p.get_value())
-        towards = rng.choice([-np.inf, np.inf], size=value.shape).astype(value.dtype)
-        p.set_value(np.nextafter(value, towards))
+    for p in mainloop.model.params.values() if rng is not None else ():
+        p.set_value(_moved(np.asarray(p.get_value()), rng))
 
 
-def _watch(prog: Program, run: Run, bar: tqdm | None) -> None:
-    """Run to the end; what is seen goes into ``run``."""
+def _moved(value: NDArray, rng: np.random.Generator | None) -> NDArray:
+    """Move numbers of the port's precision by one unit in the last place, up or down; not zeros."""
+    if rng is None or value.dtype != pytensor.config.floatX:
+        return value
+    towards = rng.choice([-np.inf, np.inf], size=value.shape).astype(value.dtype)
+    return np.where(value == 0, value, np.nextafter(value, towards))
+
+
+def _watch(
+    prog: Program, run: Run, bar: tqdm | None, rng: np.random.Generator | None = None
+) -> None:
+    """Run to the end; what is seen goes into ``run``.
+
+    Before each update ``rng``, if given, moves all weights, frames and noise by one unit in
+    the last place: as if each had been rounded another way.
+    """
     mainloop = prog.mainloop
     params, state = mainloop.model.params, mainloop.model.updates
     wanted = {min(int(n), n_recorded(run.recording)) for n in run.recording["meta/snapshots"]}
@@ -596,6 +606,8 @@ def _watch(prog: Program, run: Run, bar: tqdm | None) -> None:
 
     def watched(batch: Sequence[NDArray]) -> list[float]:
         n = mainloop.trainlog.batch_seen
+        _move_by_one_ulp(mainloop, rng)
+        batch = [_moved(array, rng) for array in batch]
         run.before[n] = {str(v.name): np.array(v.get_value()) for v in state}
         run.before[n] |= dict(zip([str(v.name) for v in mainloop.inputs], batch))
         values = [np.asarray(value) for value in prog.inspect(*batch)]

@@ -5,8 +5,9 @@ is allowed: where numbers are well conditioned, both programs agree to some 1e-1
 
 Not all numbers are.  A KL term of 1e-8 is a difference of numbers of size 1, and a gradient that
 is zero but for rounding becomes a step of full length in Adam.  So the noise of rounding is
-measured in each comparison: the port repeats the run from initial weights that are moved by one
-unit in the last place.  A multiple of what that changes is allowed, where it is more.
+measured in each comparison: the port repeats the run with weights, frames and noise moved by one
+unit in the last place before each update.  A multiple of what that changes is allowed, where it is
+more.
 
 The figures for single precision are twice those of the original against itself, float32 against
 float64, on the same seeds: two programs in single precision may each be as far from the truth as
