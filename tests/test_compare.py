@@ -169,7 +169,7 @@ def test_the_first_difference_and_the_worst():
 @pytest.mark.parametrize("mistake", ["reset", "sigmoid"])
 def test_mistakes_that_only_some_runs_show(mistake, monkeypatch, tmp_path):
     """A forgotten reset of the carried state, plain sigmoids: on a run whose gates saturate."""
-    path = FOLDERS[0] / "others" / "model_blizzard_rnn_gauss_strong_float64.npz"
+    path = FOLDERS[0] / "others" / "model_blizzard_rnn_gmm_strong_float64.npz"
     if mistake == "reset":
         monkeypatch.setattr(
             models.program,
