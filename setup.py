@@ -1,8 +1,8 @@
 """Installation of the library ``cle_port``.
 
-Only ``cle_port`` is installed.  The programs in ``models/`` and the readers in
-``datasets/`` are run from the checkout: packages of such common names have no
-place in anybody's site-packages.
+Only ``cle_port`` is installed.  ``models``, ``datasets``, ``compare``,
+``benchmarks`` and ``tests`` run from the checkout or the unpacked source
+archive: installed packages of these names would collide with other projects'.
 """
 
 from pathlib import Path
@@ -12,12 +12,12 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).resolve().parent
 
 EXTRAS = {
-    "jax": ["jax>=0.7"],  # compiles these graphs in seconds where numba takes many minutes
+    "jax": ["jax>=0.7.2"],  # older versions round float64 arrays when they copy them without x64
     "mkl": ["mkl>=2024"],  # a BLAS for the C backend, on x86 without administrator's rights
-    "audio": ["soundfile>=0.12"],  # reads wav, flac, ogg and mp3 for the build command
+    "audio": ["soundfile>=0.12"],  # reads wav, flac, ogg and mp3 for datasets.build
     "plot": ["matplotlib>=3.9"],  # draws the pictures of models/sample.py
-    "bench": ["torch>=2.5"],  # what the benchmarks compare with
-    "test": ["pytest>=8", "hypothesis>=6.100", "setuptools>=68"],  # hypothesis: files to refuse
+    "bench": ["torch>=2.5"],  # the benchmarks compare with it
+    "test": ["pytest>=8", "hypothesis>=6.100", "setuptools>=77.0.3"],  # setuptools builds archives
     "lint": ["mypy>=1.15", "ruff>=0.11"],
 }
 
@@ -27,7 +27,25 @@ setup(
     description="PyTensor port of cle and of the VRNN programs of nips2015_vrnn",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="BSD-3-Clause",
+    author="The cle-port contributors",
+    license_expression="BSD-3-Clause",
+    license_files=["LICENSE"],
+    project_urls={
+        "Original library": "https://github.com/jych/cle",
+        "Original programs": "https://github.com/jych/nips2015_vrnn",
+        "Paper": "https://arxiv.org/abs/1506.02216",
+    },
+    keywords=["VRNN", "variational recurrent neural network", "PyTensor", "Theano", "JAX"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["cle_port", "cle_port.*"]),
     package_data={"cle_port": ["py.typed"]},
@@ -36,8 +54,8 @@ setup(
         "numpy>=2.2",
         "scipy>=1.13",
         "h5py>=3.11",
-        "hdf5plugin>=4.4",  # the original's HDF5 files are compressed with blosc
-        "filelock>=3.16",  # one run in a folder; PyTensor needs it, too
+        "hdf5plugin>=4.4",  # the original compresses its HDF5 files with blosc
+        "filelock>=3.16",  # keeps two runs out of one folder; PyTensor needs it anyway
         "tqdm>=4.66",  # progress bars
     ],
     extras_require={

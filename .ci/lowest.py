@@ -1,4 +1,4 @@
-"""Print the oldest version of each package that setup.py allows, one pip constraint a line."""
+"""Print the oldest version of each package that setup.py allows, one pip constraint per line."""
 
 import re
 import runpy

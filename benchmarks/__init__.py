@@ -1,1 +1,1 @@
-"""How fast the programs are, alone and beside others: see README.md."""
+"""Benchmarks of the programs, alone and beside others; see README.md."""

@@ -1,6 +1,6 @@
-"""Run all benchmarks one after the other and print one report, in Markdown.
+"""Run all benchmarks one after the other and print one report in Markdown.
 
-It takes about an hour on two cores; leave the machine alone meanwhile.
+This takes about an hour on two cores.  Run nothing else meanwhile.
 
 Examples
 --------
@@ -26,18 +26,19 @@ TITLES = {
     "startup": "From the start of the program to the first update",
     "growth": "Growth",
     "data": "Data and logging",
+    "memory": "Working memory kept between updates",
 }
 
 
 def main() -> int:
-    """Run the benchmarks from the command line; returns the exit status."""
+    """Run the benchmarks from the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", nargs="+", choices=TITLES, default=list(TITLES))
-    parser.add_argument("--backend", default="auto", help="of ours")
+    parser.add_argument("--backend", default="auto", help="compiler of our program")
     parser.add_argument("--python", nargs="+", default=[], help="see python -m benchmarks.compare")
     parser.add_argument("--original", help="see python -m benchmarks.compare; adds Theano")
     args = parser.parse_args()
@@ -60,6 +61,8 @@ def commands(part: str, args: argparse.Namespace) -> list[list[str]]:
         return [["benchmarks.step", "--settings", "demo", "A-mid", *backend]]
     if part == "growth":
         return [["benchmarks.growth", *backend]]
+    if part == "memory":
+        return [["benchmarks.memory"], ["benchmarks.left_behind"]]
     if part == "data":
         return [["benchmarks.data", "--settings", "A-mid", "A-wide", *backend]]
     compare = ["benchmarks.compare", *backend]
@@ -75,7 +78,7 @@ def commands(part: str, args: argparse.Namespace) -> list[list[str]]:
         [*compare, "--settings", "A-small", "--peers", *with_original, "--repeats", "5", *original],
         [*compare, "--settings", "A-mid", "--peers", *with_original, *original],
         [*compare, "--settings", "B-paper", "--turns", "3", "--peers", *peers, *limit],
-        # Each peer keeps 3 to 5 GB here, and what memory is short of costs time.
+        # Each peer keeps 3 to 5 GB here.  A machine with little memory runs fewer peers faster.
         [*compare, "--settings", "A-wide", *three_long_turns, "--peers", *few],
     ]
 

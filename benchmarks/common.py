@@ -1,4 +1,4 @@
-"""Settings, machine description and tables that all benchmarks share."""
+"""Settings, description of the machine and tables for all benchmarks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "demo": read_config(CONFIG_FOLDER / "blizzard_demo.txt"),
     "A-small": {**SMALL, "batch_size": 16, "m_batch_size": 16},
     "A-mid": {**MID, "batch_size": 16, "m_batch_size": 16},
-    # The paper's Blizzard settings, its batch too, at half its rnn_dim of 4000.
+    # The paper's Blizzard settings and batch, with half its rnn_dim of 4000.
     "A-wide": {**MID, "rnn_dim": 2000, "batch_size": 128, "m_batch_size": 128},
     "B-paper": {
         "dataset": "iamondb",
@@ -44,13 +44,13 @@ def positive(text: str) -> int:
 
 
 def peak_memory() -> float:
-    """Greatest resident memory of this process so far, in MB."""
-    scale = 1024 if sys.platform != "darwin" else 1024**2  # the unit of ru_maxrss differs
+    """Return the greatest resident memory of this process so far, in MB."""
+    scale = 1024 if sys.platform != "darwin" else 1024**2  # ru_maxrss is in KiB; on macOS in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
 def current_memory() -> float:
-    """Resident memory of this process, in MB; Linux only, elsewhere the peak."""
+    """Return the resident memory of this process in MB; except on Linux, the peak."""
     with contextlib.suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -58,7 +58,7 @@ def current_memory() -> float:
 
 
 def describe_machine() -> str:
-    """Processor, cores, memory and load."""
+    """Describe processor, cores, memory and load."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -70,7 +70,7 @@ def describe_machine() -> str:
 
 
 def describe_versions() -> str:
-    """Versions of Python and of the installed packages that compute."""
+    """List the versions of Python and of the installed packages that compute."""
     found = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -79,7 +79,7 @@ def describe_versions() -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out rows of text as a Markdown table that is readable as it is."""
+    """Lay out rows of text as a Markdown table with aligned columns."""
     lines = [list(header), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     lines.insert(1, ["-" * width for width in widths])

@@ -1,10 +1,10 @@
 """Seconds per update beside PyTorch, plain JAX and the original, in turns.
 
-Every peer lives in a process of its own, has the same parameters, batches and
-noise, and updates when it is its turn while the others wait.  So a change of
-the machine's load falls on all of them.  Before anything is timed, every peer
-must give the project's own costs, gradients and parameters on a small problem
-in float64; during the timing its costs in float32.
+Every peer runs in its own process, with the same parameters, batches and noise.
+The peers update in turns while the others wait, so a change of the machine's
+load affects all of them.  Before the timing, every peer must compute the
+project's costs, gradients and parameters on a small problem in float64; during
+the timing, its costs in float32.
 
 Examples
 --------
@@ -43,20 +43,25 @@ PEERS = (
     *("gemm:numpy", "gemm:torch", "gemm:jax"),
 )
 DEFAULT_PEERS = ("ours", "pytorch:eager", "pytorch:compiled", "jax")
-# Ours divided by the best of a kind, and what it should be.
+# Goals for our time divided by that of the best peer of a kind.
 GOALS = {"pytorch": "at most 0.9", "jax": "at most 1.0", "theano": "at most 0.5"}
-LIMIT = "gemm", "at least 0.75"  # the same, but it divided by ours
-TOY = {"z_dim": 5, "rnn_dim": 7, "num_k": 3, "batch_size": 4, "m_batch_size": 4, "depth": 2} | {
-    key: width for width, key in enumerate(STACKS, start=20)
-}
-TOY_UPDATES = 6  # more than reset_freq, after which the carried state is zeroed
-ENLARGED = 300.0  # weights, so that their norms and the gradients' are limited
-EXACT = 1e-9  # greatest relative difference in float64
-CLOSE = 1e-3  # in float32, of the cost
+LIMIT = "gemm", "at least 0.75"  # for the time of the products divided by ours
+TOY: dict[str, Any] = {
+    "z_dim": 5,
+    "rnn_dim": 7,
+    "num_k": 3,
+    "batch_size": 4,
+    "m_batch_size": 4,
+    "depth": 2,
+} | {key: width for width, key in enumerate(STACKS, start=20)}
+TOY_UPDATES = 6  # more than reset_freq: the carried state is zeroed once
+ENLARGED = 300.0  # factor on weights: the limits on norms of weights and gradients apply
+EXACT = 1e-9  # largest relative difference in float64
+CLOSE = 1e-3  # largest relative difference of costs in float32
 
 
 def main() -> int:
-    """Run the benchmark from the command line; returns the exit status."""
+    """Run the benchmark from the command line; return the exit status."""
     parser = _parser()
     args = parser.parse_args()
     if "theano" in args.peers and not args.original:
@@ -89,19 +94,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--settings", nargs="+", choices=NAMED, default=["A-small"])
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(DEFAULT_PEERS))
     parser.add_argument("--floatX", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--backend", default="auto", help="of ours")
+    parser.add_argument("--backend", default="auto", help="compiler of our program")
     parser.add_argument(
-        "--batches", type=positive, default=2, metavar="N", help="different batches; all in a turn"
+        "--batches", type=positive, default=2, metavar="N", help="different batches in a turn"
     )
-    parser.add_argument("--turns", type=positive, default=5, metavar="N", help="of every peer")
+    parser.add_argument("--turns", type=positive, default=5, metavar="N", help="turns of each peer")
     parser.add_argument(
-        "--repeats", type=positive, default=1, metavar="N", help="passes over the batches a turn"
+        "--repeats", type=positive, default=1, metavar="N", help="passes over the batches in a turn"
     )
     parser.add_argument(
         "--frames",
         type=positive,
         metavar="T",
-        help=f"frames in a batch; default {N_STEP}, or lines' own lengths on IAM-OnDB",
+        help=f"frames in a batch; default {N_STEP}, and the lengths of the lines on IAM-OnDB",
     )
     parser.add_argument("--cores", type=positive, metavar="N", help="cores to use; default all")
     parser.add_argument(
@@ -109,31 +114,31 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PEER=PATH",
-        help="interpreter of a peer, if it is not this one",
+        help="interpreter of a peer; default is this one",
     )
     parser.add_argument(
         "--original",
         metavar="DIR",
-        help="folder with the repositories cle and nips2015_vrnn, which the peer theano needs",
+        help="folder with the repositories cle and nips2015_vrnn, for the peer theano",
     )
-    parser.add_argument("--no-check", action="store_true", help="do not compare in float64 first")
-    parser.add_argument("--json", metavar="FILE", help="also write all figures here")
+    parser.add_argument("--no-check", action="store_true", help="skip the comparison in float64")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to this file, too")
     return parser
 
 
 def start(peer: str, folder: Path, floatX: str, args: argparse.Namespace) -> Process:
-    """Start a peer as the command line says."""
+    """Start a peer with the options of the command line."""
     pythons = dict(item.split("=", 1) for item in args.python)
     return Process(peer, folder, floatX, pythons.get(peer.partition(":")[0]), args.original)
 
 
 def check(folder: Path, dataset: str, args: argparse.Namespace) -> None:
-    """Hold every peer against ours: costs, gradients, parameters, in float64.
+    """Compare every peer with ours: costs, gradients and parameters in float64.
 
     Raises
     ------
     SystemExit
-        If one differs by more than `EXACT`.
+        If a peer differs by more than `EXACT`.
     """
     x_dim = 3 if dataset == "iamondb" else 8
     settings = Settings(**TOY, dataset=dataset, x_dim=x_dim, backend=args.backend, quiet=True)
@@ -158,12 +163,12 @@ def check(folder: Path, dataset: str, args: argparse.Namespace) -> None:
 
 
 def has_same_numbers(peer: str) -> bool:
-    """Whether a peer computes costs, and from the noise that it is given."""
+    """Return whether a peer computes costs from the noise of the problem."""
     return peer.partition(":")[0] not in ("theano", "gemm")
 
 
 def difference(a: Any, b: Any) -> float:
-    """Greatest difference, relative to the greatest number."""
+    """Return the largest difference, relative to the largest number."""
     return float(np.max(np.abs(a - b)) / max(1e-30, np.max(np.abs(b))))
 
 
@@ -177,9 +182,9 @@ def measure(folder: Path, name: str, args: argparse.Namespace) -> dict[str, Any]
     Returns
     -------
     dict
-        ``frames`` of each batch; by peer ``seconds`` (a list for each turn),
-        ``first`` (seconds of the first pass over the batches, with everything
-        that it compiles), ``peak`` MB, ``versions``.
+        ``frames`` of each batch, ``machine``, and for each peer in ``peers``:
+        ``seconds`` (a list for each turn), ``first`` (seconds of the first pass
+        over the batches, compilation included), ``peak`` in MB, ``versions``.
     """
     settings = Settings(**NAMED[name], backend=args.backend, quiet=True)
     n_step = args.frames or (0 if settings.dataset == "iamondb" else N_STEP)
@@ -213,7 +218,7 @@ def measure(folder: Path, name: str, args: argparse.Namespace) -> dict[str, Any]
 
 
 def report(name: str, result: Mapping[str, Any]) -> str:
-    """Table of one setting, and how it stands to the goals."""
+    """Lay out the figures of one setting and their ratios beside the goals."""
     rows = []
     for peer, figures in result["peers"].items():
         turns = [statistics.mean(turn) for turn in figures["seconds"]]
@@ -236,8 +241,8 @@ def report(name: str, result: Mapping[str, Any]) -> str:
     return text
 
 
-def ratios(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Our time divided by the best of each kind of peer; of the products the reverse."""
+def ratios(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return our time divided by that of the best peer of each kind; for products, the inverse."""
     rows = []
     for kind, goal in [*GOALS.items(), LIMIT]:
         peers = [peer for peer in result["peers"] if peer.partition(":")[0] == kind]
@@ -259,7 +264,7 @@ def ratios(result: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 def per_update(
     turns: Sequence[Sequence[float]], of_turns: Callable[..., float] = statistics.median
 ) -> float:
-    """Mean over batches, whose lengths may differ, of each one's median over turns."""
+    """Return the mean over batches of each batch's median over turns."""
     return statistics.mean(of_turns(batch) for batch in zip(*turns))
 
 

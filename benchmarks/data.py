@@ -1,9 +1,10 @@
-"""What reading, preparing and logging cost while training on a large file.
+"""Time of reading, preparing and logging while training on a large file.
 
-Makes an HDF5 file of 2 million rows as long as the original's, whose first
-rows are noise of the loudness of speech; all others are zeros, which compress
-to a few hundred megabytes in all instead of 32 GB.  Then trains on it with the
-real main loop and compares the seconds of the loop with those inside the update.
+This writes an HDF5 file of 2 million rows of the original's length.  The first
+rows are noise as loud as speech.  All others are zeros, so the compressed file
+has a few hundred megabytes instead of 32 GB.  Then it trains on the file with
+the program's main loop and compares the seconds of the loop with those inside
+the update.
 
 Examples
 --------
@@ -26,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 import h5py
 import numpy as np
+import pytensor
 
 from benchmarks.common import (
     NAMED,
@@ -38,11 +40,12 @@ from benchmarks.common import (
 from benchmarks.problem import QuickInit
 from cle_port.train import Training
 from cle_port.train.ext import Extension
-from datasets.blizzard import save_statistics
-from datasets.hdf5_rows import DATASET, RowWriter
-from models import program
+from datasets.hdf5.rows import DATASET, RowWriter
+from datasets.hdf5.statistics import save_statistics
+from models.running import Run
+from models.running.data import FILE_NAME
 from models.settings import Settings
-from models.vrnn_gmm import VRNN_GMM
+from models.vrnn_gmm import PROGRAM, vrnn_gmm
 
 ROW = 8000
 N_ROWS = 2_000_000
@@ -51,24 +54,24 @@ WARM_UP = 3
 
 
 def main() -> int:
-    """Run the benchmark from the command line; returns the exit status."""
+    """Run the benchmark from the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
     parser.add_argument("--settings", nargs="+", choices=NAMED, default=["A-mid"])
-    parser.add_argument("--batch_size", type=positive, default=128, help="default as in the paper")
+    parser.add_argument("--batch_size", type=positive, default=128, help="default is the paper's")
     parser.add_argument("--updates", type=positive, default=20, metavar="N")
     parser.add_argument("--rows", type=positive, default=N_ROWS, metavar="N")
     parser.add_argument("--backend", default="auto")
     args = parser.parse_args()
     print(f"{describe_machine()}; {describe_versions()}; float32")
     with tempfile.TemporaryDirectory(prefix="cle_port_benchmark_") as folder:
-        path = Path(folder) / f"{program.FILE_NAME}.h5"
+        path = Path(folder) / f"{FILE_NAME}.h5"
         n_noisy = args.batch_size * (WARM_UP + args.updates)
         started = time.perf_counter()
         write_rows(path, args.rows, n_noisy)
         size = path.stat().st_size / 1e6
         seconds = time.perf_counter() - started
         print(f"{args.rows} rows of {ROW} samples, {size:.0f} MB, written in {seconds:.0f} s")
-        save_statistics(folder, program.FILE_NAME, 0.0, LOUDNESS)
+        save_statistics(folder, FILE_NAME, 0.0, LOUDNESS)
         rows = [measure(Path(folder), name, args) for name in args.settings]
     header = ("setting", "s/update", "s beside it", "share", "MB after warm-up", "MB at the end")
     print(f"\n{table(header, rows)}")
@@ -76,10 +79,10 @@ def main() -> int:
 
 
 def write_rows(path: Path, n_rows: int, n_noisy: int) -> None:
-    """Write rows as `RowWriter` stores them, repeating its compressed chunks.
+    """Write rows as `RowWriter` stores them.
 
-    Chunks of noise are written first, one of zeros is made by it too and then
-    copied as it is.
+    `RowWriter` writes the chunks of noise and one chunk of zeros.  The other
+    chunks are copies of the compressed zeros.
     """
     rng = np.random.default_rng(0)
     with RowWriter(path, ROW) as writer:
@@ -99,7 +102,7 @@ def write_rows(path: Path, n_rows: int, n_noisy: int) -> None:
 
 
 def measure(folder: Path, name: str, args: argparse.Namespace) -> tuple[str, ...]:
-    """Train and compare the seconds of the loop with those inside the update."""
+    """Train; return the table's row: seconds inside the update and beside it, memory."""
     settings = Settings(
         **{**NAMED[name], "batch_size": args.batch_size, "m_batch_size": args.batch_size},
         data_path=str(folder),
@@ -108,10 +111,9 @@ def measure(folder: Path, name: str, args: argparse.Namespace) -> tuple[str, ...
         backend=args.backend,
         quiet=True,
     )
-    program.set_up(settings)
-    mainloop = program.make_mainloop(
-        "vrnn_gmm", lambda settings: VRNN_GMM(settings, QuickInit(0)), settings
-    )
+    pytensor.config.floatX = settings.floatX
+    program = PROGRAM._replace(make_net=lambda args: vrnn_gmm(args, QuickInit(0)))
+    mainloop = program.mainloop(Run(program.name, settings))
     marks: list[tuple[float, float]] = []
     mainloop.extension = [
         extension
@@ -134,7 +136,7 @@ def measure(folder: Path, name: str, args: argparse.Namespace) -> tuple[str, ...
 
 
 class Mark(Extension):
-    """Notes time and memory after each update."""
+    """Extension that notes time and memory after each update."""
 
     name = "ext_schedule"
 
@@ -142,7 +144,7 @@ class Mark(Extension):
         self.marks = marks
 
     def exe(self, mainloop: Training) -> None:
-        """Add the marks of this update."""
+        """Note time in s and memory in MB."""
         self.marks.append((time.perf_counter(), current_memory()))
 
 

@@ -1,7 +1,7 @@
-"""How time, memory and compile time grow with frames, rows and the LSTM's size.
+"""Growth of time, memory and compile time with frames, rows and the LSTM's size.
 
-Each size is a process of its own that updates a few times.  From A-small one
-number at a time is changed.
+This starts from A-small and changes one number at a time.  A new process for
+each size updates a few times.
 
 Examples
 --------
@@ -39,21 +39,21 @@ AXES = {
 
 
 class Figures(NamedTuple):
-    """What one size costs."""
+    """Figures of one size."""
 
     size: int
     update: float  # s
-    compile: float  # s; building, compiling and the first update, less one update
+    compile: float  # s; building, compiling and the first update, minus one update
     peak: float  # MB
 
 
 def main() -> int:
-    """Run the benchmark from the command line; returns the exit status."""
+    """Run the benchmark from the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--axis", nargs="+", choices=AXES, default=list(AXES))
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--updates", type=positive, default=4, metavar="N")
-    parser.add_argument("--json", metavar="FILE", help="also write all figures here")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to this file, too")
     args = parser.parse_args()
     print(f"{describe_machine()}; {describe_versions()}; A-small, float32")
     results = {}
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def measure(axis: str, size: int, backend: str, updates: int) -> Figures:
-    """Update a few times at one size."""
+    """Update a few times with one size."""
     changed: dict[str, Any] = {} if axis == "frames" else {axis: size}
     if axis == "batch_size":
         changed["m_batch_size"] = size
@@ -89,7 +89,7 @@ def measure(axis: str, size: int, backend: str, updates: int) -> Figures:
 
 
 def report(axis: str, figures: Sequence[Figures]) -> str:
-    """Table of one axis, and the power of the size by which its upper half grows."""
+    """Lay out the figures of one axis; fit a power of the size to the upper half."""
     rows = [
         (
             str(f.size),

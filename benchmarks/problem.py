@@ -1,8 +1,13 @@
-"""The same parameters, frames and noise for everybody: a folder of NumPy files.
+"""A problem: a folder with the same parameters, frames and noise for all peers.
 
-``settings.json``; ``params.npz`` with the initial parameters by the original's
-names; ``batch_<n>.npz`` with ``x`` (T, B, x_dim), ``eps`` (T, B, z_dim) and, for
-IAM-OnDB, ``mask`` (T, B).  All float64; each peer casts to its precision.
+==================  ============================================================
+``settings.json``   settings
+``params.npz``      initial parameters under the original's names
+``batch_<n>.npz``   ``x`` (T, B, x_dim), ``eps`` (T, B, z_dim); for IAM-OnDB also
+                    ``mask`` (T, B)
+==================  ============================================================
+
+All arrays are float64; each peer casts them to its precision.
 """
 
 from __future__ import annotations
@@ -18,23 +23,23 @@ from numpy.typing import NDArray
 from cle_port.layers import InitCell
 from models.parts import Init, initialize
 from models.settings import Settings
-from models.vrnn_gmm import VRNN_GMM
+from models.vrnn_gmm import vrnn_gmm
 
-# Points in a line of IAM-OnDB.  The database is given out by registration only, so that its
-# lengths cannot be shipped: an assumption, lognormal with a mean of about 630 points.
+# Points in a line of IAM-OnDB: an assumption, lognormal with a mean of about 630 points.  Only
+# registered users get the database, so we cannot ship its lengths.
 LINE_LOG_MEAN, LINE_LOG_STD = np.log(600), 0.3
 LINE_RANGE = (100, 1800)
 
 
 class Problem(NamedTuple):
-    """What a peer needs in order to start."""
+    """Settings and initial parameters."""
 
     settings: Settings
     params: dict[str, NDArray]
 
 
 class QuickInit(Init):
-    """Initial values of the usual size without the orthogonal matrices, which take minutes."""
+    """Initial values without orthogonal matrices, which take minutes."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -43,7 +48,7 @@ class QuickInit(Init):
 
 class _NormalCell(InitCell):
     def ortho(self, shape: Any) -> NDArray:
-        """Normal numbers: columns of length 1 in the mean, nearly orthogonal."""
+        """Draw normal numbers; columns have a mean length of 1 and are nearly orthogonal."""
         return self.rng.normal(0.0, shape[0] ** -0.5, shape)
 
 
@@ -60,12 +65,12 @@ def write(
     Parameters
     ----------
     folder : pathlib.Path
-        Created.
+        Must not exist.
     settings : Settings
     n_batch : int
-        Batches to draw.
+        Number of batches.
     n_step : int
-        Frames in a batch; 0 draws the lengths of lines of handwriting.
+        Frames in a batch; 0 draws the lengths of handwritten lines.
     seed : int
     enlarged : float
         Factor on the weights into the LSTM and into the decoder's means.
@@ -77,7 +82,7 @@ def write(
     """
     folder.mkdir(parents=True)
     (folder / "settings.json").write_text(json.dumps(settings.as_dict()))
-    params = initialize(VRNN_GMM(settings, QuickInit(seed)).nodes)
+    params: dict[str, Any] = initialize(vrnn_gmm(settings, QuickInit(seed)).nodes)
     for name in params:
         if name.startswith("W_") and name.endswith(("__rnn", "__theta_mu")):
             params[name] *= enlarged
@@ -92,14 +97,14 @@ def write(
 
 
 def draw_lengths(rng: np.random.Generator, batch_size: int, n_step: int) -> NDArray:
-    """Lengths of the sequences of a batch: all ``n_step``, or drawn if that is 0."""
+    """Return the lengths of a batch's sequences: ``n_step``, or random ones if that is 0."""
     if n_step:
         return np.full(batch_size, n_step)
     return rng.lognormal(LINE_LOG_MEAN, LINE_LOG_STD, batch_size).clip(*LINE_RANGE).astype(int)
 
 
 def draw_batch(rng: np.random.Generator, settings: Settings, lengths: NDArray) -> dict[str, Any]:
-    """Normal frames, noise and for IAM-OnDB pen bits and a mask."""
+    """Draw normal frames and noise; for IAM-OnDB also pen bits and a mask."""
     shape = (int(lengths.max()), len(lengths))
     x = rng.standard_normal((*shape, settings.x_dim))
     eps = rng.standard_normal((*shape, settings.z_dim))
@@ -118,7 +123,7 @@ def read(folder: Path) -> Problem:
 
 
 def read_batches(folder: Path, numbers: Sequence[int], dtype: str) -> list[dict[str, NDArray]]:
-    """Read batches, cast to ``dtype``."""
+    """Read batches and cast them to ``dtype``."""
     batches = []
     for number in numbers:
         with np.load(folder / f"batch_{number}.npz") as batch:

@@ -1,4 +1,4 @@
-"""The other end of `benchmarks.peers.worker`: a peer in a process of its own."""
+"""Start `benchmarks.peers.worker` in a process and ask it for updates."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Process:
-    """A peer, and what it answers.
+    """A process that holds one peer.
 
     Parameters
     ----------
     peer : str
-        Kind, after a colon its option, such as ``pytorch:eager``.
+        Kind and option, such as ``pytorch:eager``.
     folder : pathlib.Path
         The problem, see `benchmarks.problem`.
     floatX : str
     python : str, optional
-        Interpreter; default is this one.
+        Interpreter; the default is this one.
     original : str, optional
-        What the peer ``theano`` needs: the folder with the original.
+        Folder with the original, for the peer ``theano``.
 
     Attributes
     ----------
     versions : str
-        Of what computes in it.
+        Versions of Python and of the packages that compute.
+
+    Raises
+    ------
+    SystemExit
+        If the process ends before it answers.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class Process:
         return json.loads(line)
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
+        """Send a command and return the answer; see `benchmarks.peers.worker`."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()

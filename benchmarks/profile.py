@@ -1,9 +1,9 @@
-"""Where the time of an update goes under JAX, and PyTensor's time before it.
+"""Profile of an update under JAX, or of PyTensor's rewriting before it.
 
-XLA's own profiler names each operation that it ran.  Those of one name but for
-their number are added up over threads: ``ynn_fusion``, ``dot`` and custom calls
-are matrix products, other fusions elementwise work.  What is called as often
-as there are frames stands in a scan.
+XLA's profiler names each operation that it ran.  The table adds up operations
+whose names differ in their number only, over all threads.  ``ynn_fusion``, ``dot``
+and custom calls are matrix products; other fusions are elementwise work.  An
+operation with as many calls as frames is inside a scan.
 
 Examples
 --------
@@ -36,13 +36,13 @@ from benchmarks.common import N_STEP, NAMED, describe_machine, describe_versions
 from benchmarks.process import MODULES
 from models.settings import Settings
 
-ENCLOSING = ("ThunkExecutor", "while", "call", "conditional")  # hold others that are counted
+ENCLOSING = ("ThunkExecutor", "while", "call", "conditional")  # contain other operations
 WARM_UP = 3
 SHOWN = 25
 
 
 def main() -> int:
-    """Run the profile from the command line; returns the exit status."""
+    """Run the profile from the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("--settings", choices=NAMED, default="A-small")
     parser.add_argument("--peer", choices=("ours", "jax"), default="ours")
@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument(
         "--rewriting",
         action="store_true",
-        help="print PyTensor's profile of its rewriting instead, at the end",
+        help="print PyTensor's profile of its rewriting at the end",
     )
     args = parser.parse_args()
     if args.rewriting:
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def trace(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Update under XLA's profiler; returns its events."""
+    """Update under XLA's profiler; return its events."""
     settings = Settings(
         **NAMED[args.settings], backend="jax", save_path=str(folder / "runs"), quiet=True
     )
@@ -88,7 +88,7 @@ def trace(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def report(events: Iterable[Mapping[str, Any]], updates: int) -> str:
-    """Table of the operations that took longest."""
+    """Lay out the operations that took longest."""
     events = list(events)
     threads = {
         event["tid"]: event["args"]["name"]
@@ -110,7 +110,7 @@ def report(events: Iterable[Mapping[str, Any]], updates: int) -> str:
         for name, ms in sorted(milliseconds.items(), key=lambda item: -item[1])[:SHOWN]
     ]
     header = ("operation", "ms/update, all threads", "share", "calls/update")
-    return f"{table(header, rows)}\n\n{total:.1f} ms in all, on all threads together"
+    return f"{table(header, rows)}\n\n{total:.1f} ms in total over all threads"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures of the tests in tests/reliability: damaged files read, kills and faults survived.
+"""Figures of the tests in tests/reliability: damaged files, kills and failing system calls.
 
 Examples
 --------
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import describe_machine, describe_versions, positive
-from cle_port.progress import progress_bar
+from cle_port.console.progress import progress_bar
 from tests.reliability import faults, watch
 from tests.reliability.corpus import READERS, outcome
 from tests.reliability.hostile import HOSTILE
@@ -34,18 +34,18 @@ PARTS = ("hostile", "files", "faults", "kills")
 
 
 def main() -> int:
-    """Run the command line; returns the exit status, 1 if anything failed."""
+    """Run the command line; return the exit status, 1 if anything failed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.reliability",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--cases", type=positive, default=6000, help="damaged files a reader")
+    parser.add_argument("--cases", type=positive, default=6000, help="damaged files per reader")
     parser.add_argument("--kills", type=positive, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    logging.disable(logging.WARNING)  # that a checkpoint cannot be written, again and again
+    logging.disable(logging.WARNING)  # of checkpoints that fail by intention
     print(f"{describe_machine()}; {describe_versions()}")
     failed = False
     for part in options.only:
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def report_hostile(options: argparse.Namespace, folder: Path) -> bool:
-    """Read every file made to harm; returns whether one was not refused."""
+    """Read every hostile file; return whether a reader accepted one."""
     peaks, not_refused = {}, []
     for number, (name, (reader, make)) in enumerate(HOSTILE.items()):
         work, elsewhere = folder / f"{number}", folder / f"{number}-elsewhere"
@@ -81,7 +81,7 @@ def report_hostile(options: argparse.Namespace, folder: Path) -> bool:
 
 
 def report_files(options: argparse.Namespace, folder: Path) -> bool:
-    """Feed every reader damaged files; returns whether one failed."""
+    """Feed every reader damaged files; return whether a reader failed."""
     print("\n## Damaged files\n")
     print("| reader | cases | read | refused | failures | crashes | peak MiB |")
     print("| --- | --: | --: | --: | --: | --: | --: |")
@@ -102,12 +102,13 @@ def _row(name: str, result: dict[str, int]) -> str:
 
 
 def fuzz(name: str, cases: int, seed: int, progress: Path) -> dict[str, int]:
-    """Feed a reader damaged files, in a new process after each crash; return sums."""
+    """Feed a reader damaged files; return counts.  A new process starts after each crash."""
     total = dict.fromkeys(("cases", "read", "refused", "failures", "crashes", "peak"), 0)
     first = 0
     while first < cases:
         arguments = {"--first": first, "--cases": cases - first, "--seed": seed}
-        command = [sys.executable, "-m", "tests.reliability.fuzz", name, "--progress", progress]
+        module = "tests.reliability.fuzz"
+        command = [sys.executable, "-m", module, name, "--progress", str(progress)]
         for key, value in arguments.items():
             command += [key, str(value)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -129,26 +130,26 @@ def fuzz(name: str, cases: int, seed: int, progress: Path) -> dict[str, int]:
 
 
 def report_faults(options: argparse.Namespace, folder: Path) -> bool:
-    """Make every call of a save fail; returns False, or ends with an error."""
+    """Make every call of a save fail; return False, or raise an error."""
     failed = faults.every_fault(folder)
     calls = collections.Counter(line.split(":")[0] for line in failed)
     print("\n## Faults while a checkpoint is written\n")
     kinds = len(faults.KINDS)
-    print(f"{len(failed)} faults, {kinds} kinds of failure of each call in turn:")
+    print(f"{len(failed)} faults, {kinds} kinds of failure for each call:")
     print(", ".join(f"{name} {number}" for name, number in calls.items()) + ".")
     print("Each time the old or the new checkpoint was whole and the next try succeeded.")
     return False
 
 
 def report_kills(options: argparse.Namespace, folder: Path) -> bool:
-    """Kill training runs; returns whether one did not end as a run left alone does."""
+    """Kill training runs; return whether one ended differently from an undisturbed run."""
     arguments = ["--kills", str(options.kills), "--seed", str(options.seed)]
     command = [sys.executable, "-m", "tests.reliability.kills", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print("\n## Kills\n")
     if done.returncode:
         print(done.stderr, file=sys.stderr)
-        print("A run that was killed and resumed did not end as one left alone.")
+        print("A killed and resumed run ended differently from an undisturbed run.")
         return True
     result = json.loads(done.stdout.splitlines()[-1])
     for name, number in result.items():

@@ -1,9 +1,9 @@
 """Seconds per update, compile time and memory of VRNN-GMM at named settings.
 
-Every figure comes from a process of its own that builds the program as
-``models/vrnn_gmm.py`` does and feeds it synthetic rows.  A round runs each
-setting on each backend once, so that a change of the machine's load falls on
-all of them; the first round starts with empty caches.
+A new process for each figure builds the program as ``models/vrnn_gmm.py`` does
+and feeds it synthetic rows.  A round runs each setting on each backend once, so
+a change of the machine's load affects all of them.  The first round starts with
+empty caches.
 
 Examples
 --------
@@ -40,12 +40,12 @@ from benchmarks.common import (
     positive,
     table,
 )
-from cle_port.backend import BACKENDS, choose
 from cle_port.errors import UserError
+from cle_port.graph.backend import BACKENDS, choose
 from models.settings import Settings
 
-N_BATCH = 4  # batches that the synthetic data holds; they are fed again and again
-WARM_UP = 2  # updates that are not timed
+N_BATCH = 4  # batches in the synthetic data; the updates repeat them
+WARM_UP = 2  # updates before the timing
 COLUMNS = (
     ("s/update", "update", ".4f"),
     ("range", "range", ""),
@@ -58,7 +58,7 @@ COLUMNS = (
 
 
 def main() -> int:
-    """Run the benchmark from the command line; returns the exit status."""
+    """Run the benchmark from the command line; return the exit status."""
     args = _parser().parse_args()
     if args.child:
         print(json.dumps(measure(Settings(**json.loads(args.child)), args.updates)))
@@ -87,10 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--settings", nargs="+", choices=NAMED, default=["demo", "A-small"], help="which sizes"
+        "--settings", nargs="+", choices=NAMED, default=["demo", "A-small"], help="sizes"
     )
     parser.add_argument(
-        "--backend", nargs="+", choices=BACKENDS, default=["auto"], help="which compilers"
+        "--backend", nargs="+", choices=BACKENDS, default=["auto"], help="compilers"
     )
     parser.add_argument("--floatX", choices=("float32", "float64"), default="float32")
     parser.add_argument(
@@ -106,23 +106,28 @@ def _parser() -> argparse.ArgumentParser:
 def run_rounds(
     cases: Sequence[tuple[str, str]], updates: int, n_rounds: int, floatX: str, folder: Path
 ) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Measure each case once a round, with caches of its own that start empty.
+    """Measure each case once in each round; its caches are empty at first.
 
     Parameters
     ----------
     cases : list of (setting, backend)
     updates : int
-        Timed updates a round.
+        Timed updates in a round.
     n_rounds : int
-        The first one is the cold one.
+        Number of rounds; only the first has empty caches.
     floatX : str
     folder : pathlib.Path
-        Holds data and caches.
+        Folder for data and caches.
 
     Returns
     -------
     dict of (setting, backend) to list of dict
-        What `measure` returns, by round.
+        Result of `measure` for each round.
+
+    Raises
+    ------
+    SystemExit
+        If a process fails.
     """
     measured: dict[tuple[str, str], list[dict[str, Any]]] = {case: [] for case in cases}
     for n, (name, backend) in itertools.product(range(n_rounds), cases):
@@ -155,7 +160,7 @@ def run_rounds(
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """The environment with both compilers' caches in ``home``."""
+    """Return the environment with both compilers' caches in ``home``."""
     flags = [f for f in os.environ.get("PYTENSOR_FLAGS", "").split(",") if "compiledir" not in f]
     environment = {
         **os.environ,
@@ -167,12 +172,12 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 def write_data(folder: Path, settings: Settings) -> None:
-    """Write rows of noise and their statistics as the program reads them."""
+    """Write rows of noise and their statistics in the program's format."""
     import numpy as np
 
-    from datasets.blizzard import save_statistics
-    from datasets.hdf5_rows import RowWriter
-    from models.program import FILE_NAME
+    from datasets.hdf5.rows import RowWriter
+    from datasets.hdf5.statistics import save_statistics
+    from models.running.data import FILE_NAME
 
     n_rows = N_BATCH * settings.batch_size + settings.m_batch_size
     shape = (n_rows, N_STEP * settings.x_dim)
@@ -186,37 +191,42 @@ def write_data(folder: Path, settings: Settings) -> None:
 
 
 def measure(settings: Settings, updates: int) -> dict[str, Any]:
-    """Build the program, run it up to its first update, then time updates.
+    """Build the program, run its start and its first update, then time updates.
 
     Parameters
     ----------
     settings : Settings
     updates : int
-        Number of timed updates, after `WARM_UP` more.
+        Number of timed updates, which follow `WARM_UP` others.
 
     Returns
     -------
     dict
-        ``compile``: seconds for building and compiling both graphs, first calls
-        included (JAX compiles then); ``first_update_at``: clock when the first
-        update was done, after the first monitoring pass and checkpoint as in
-        the program; ``updates``: seconds of each timed update, until its cost
-        is there as a number; ``peak``: greatest resident memory in MB.
+        ``compile``: seconds for building and compiling both graphs, including
+        the first calls, in which JAX compiles; ``first_update_at``: time at the
+        end of the first update, which follows the first monitoring pass and
+        checkpoint as in the program; ``updates``: seconds of each timed update,
+        until its cost is a Python number; ``peak``: greatest resident memory in
+        MB.
     """
-    from models import program
-    from models.vrnn_gmm import VRNN_GMM
+    import pytensor
 
-    program.set_up(settings)
+    from cle_port.graph.working_memory import kept_memory
+    from models.running import Run
+    from models.vrnn_gmm import PROGRAM
+
+    pytensor.config.floatX = settings.floatX
     t0 = time.perf_counter()
-    mainloop = program.make_mainloop("vrnn_gmm", VRNN_GMM, settings)
+    mainloop = PROGRAM.mainloop(Run(PROGRAM.name, settings))
     batches = itertools.chain.from_iterable(itertools.repeat(mainloop.data))
     mainloop.run_extension("ext_monitor")
     mainloop.run_extension("ext_save")
-    mainloop.update(next(batches))
-    first_update_at = time.time()
-    first_calls = time.perf_counter() - t0
-    for batch in itertools.islice(batches, WARM_UP + updates):
-        mainloop.update(batch)
+    with kept_memory(settings.memory == "kept"):  # as in `Training.run`
+        mainloop.update(next(batches))
+        first_update_at = time.time()
+        first_calls = time.perf_counter() - t0
+        for batch in itertools.islice(batches, WARM_UP + updates):
+            mainloop.update(batch)
     seconds = mainloop.trainlog.monitor["time"][1 + WARM_UP :]
     return {
         "compile": first_calls,
@@ -227,7 +237,7 @@ def measure(settings: Settings, updates: int) -> dict[str, Any]:
 
 
 def summarise(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Medians over the warm rounds, the cold round beside them."""
+    """Return medians over the warm rounds, and the figures of the cold round."""
     cold, *warm = rounds
     medians = [statistics.median(r["updates"]) for r in warm]
     return {
@@ -242,7 +252,7 @@ def summarise(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def report(results: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
-    """Lay out the results, one line a case."""
+    """Lay out the results, one line per case."""
     return table(
         ["setting", "backend", *(title for title, _, _ in COLUMNS)],
         (

@@ -1,7 +1,7 @@
 r"""Negative log-likelihoods and Kullback-Leibler divergences, in nats.
 
-All return one number for each row: the sum over the last axis of the data.
-Densities, so they may be negative.
+All functions return one number for each row: the sum over the last axis of the
+data.  Log-likelihoods are those of densities, so the numbers may be negative.
 
 Counterpart: ``cle/cost/__init__.py``.
 """
@@ -47,15 +47,15 @@ def GMM(
     .. math:: -\log \sum_k \alpha_k
               \prod_d \mathcal N(y_d; \mu_{dk}, \sigma_{dk}^2)
 
-    One component is chosen for all dimensions of a row together.
+    All dimensions of a row share one component.
 
     Parameters
     ----------
     y : tensor of shape (rows, dim)
         Data.
     mu, sig : tensor of shape (rows, dim * K)
-        Means and standard deviations (> 0); column d * K + k belongs to
-        dimension d of component k.
+        Means and standard deviations (> 0); column d * K + k is dimension d of
+        component k.
     coeff : tensor of shape (rows, K)
         Weights of the components, summing to 1 in each row.
 
@@ -105,8 +105,8 @@ def BiGauss(
 
     Notes
     -----
-    Counterpart: ``cle.cost.BiGauss``.  Where the original's 0 log 0 = 0 has a
-    gradient of NaN, ours is 0 (see `_xlogy0`).
+    Counterpart: ``cle.cost.BiGauss``.  The gradient of 0 log 0 = 0 is 0 here and
+    NaN in the original (see `_xlogy0`).
     """
     corr = corr.reshape((-1, 1))
     log_pdf = _log_bivariate(
@@ -134,8 +134,8 @@ def BiGMM(
     y : tensor of shape (rows, 3)
         Pen-up bit, offset in x, offset in y.
     mu, sig : tensor of shape (rows, 2 * K)
-        Means and standard deviations (> 0): first the K of the offset in x,
-        then those in y.
+        Means and standard deviations (> 0): K columns for the offset in x, then
+        K columns for the offset in y.
     coeff : tensor of shape (rows, K)
         Weights of the components, summing to 1 in each row.
     corr : tensor of shape (rows, K)
@@ -155,7 +155,7 @@ def BiGMM(
     shape = (mu.shape[0], mu.shape[1] // n_component, n_component)
     mu = mu.reshape(shape)
     sig = sig.reshape(shape)
-    # None makes a column that is known to repeat over the components; 1:2 does not.
+    # The shape of y[:, 1, None] says that it broadcasts over the components; 1:2 would not.
     y1, y2 = y[:, 1, None], y[:, 2, None]
     log_pdf = _log_bivariate(y1, y2, mu[:, 0], mu[:, 1], sig[:, 0], sig[:, 1], corr)
     return -logsumexp(pt.log(coeff) + log_pdf, axis=1) - _log_bernoulli(y[:, 0:1], binary)
@@ -170,10 +170,10 @@ def _log_bivariate(
     sig_2: TensorVariable,
     corr: TensorVariable,
 ) -> TensorVariable:
-    """Log-density of a Gaussian of two correlated dimensions, entry by entry.
+    """Return the log-density of a Gaussian of two correlated dimensions, elementwise.
 
-    The original's form: with a sharp correlation it loses digits near the mean,
-    and numbers depend on it.
+    This keeps the original's formula, because the numbers depend on it: it loses
+    digits near the mean if the correlation is close to -1 or 1.
     """
     inner1 = 0.5 * pt.log(1 - corr**2) + pt.log(sig_1) + pt.log(sig_2) + pt.log(2 * np.pi)
     z = (
@@ -186,22 +186,22 @@ def _log_bivariate(
 
 
 def _log_bernoulli(y: TensorVariable, p: TensorVariable) -> TensorVariable:
-    """Log-probability of bits y under probabilities p, summed over columns."""
+    """Return the log-probability of bits y under probabilities p, summed over columns."""
     return pt.sum(_xlogy0(y, p) + _xlogy0(1 - y, 1 - p), axis=1)
 
 
 def _xlogy0(x: TensorVariable, y: TensorVariable) -> TensorVariable:
-    """Return x log y, and 0 where x is 0 whatever y is.
+    """Return x log y, and 0 where x is 0, for any y.
 
-    The logarithm never sees a y that does not count, so that its gradient is 0
-    there too (Theano's ``xlogy0`` has 0/0 at x = y = 0).
+    The logarithm gets 1 instead of y where x is 0, so the gradient is 0 there,
+    too (Theano's ``xlogy0`` has 0/0 at x = y = 0).
     """
     counts = pt.neq(x, 0)
     return pt.switch(counts, x * pt.log(pt.switch(counts, y, 1)), 0)
 
 
 def KLGaussianStdGaussian(mu: TensorVariable, sig: TensorVariable) -> TensorVariable:
-    r"""Divergence of a diagonal Gaussian from the standard one.
+    r"""Kullback-Leibler divergence of a diagonal Gaussian from the standard Gaussian.
 
     .. math:: \tfrac12 \sum_d \Big[ -2\log\sigma_d + \mu_d^2 + \sigma_d^2 - 1 \Big]
 
@@ -236,11 +236,11 @@ def KLGaussianGaussian(
     Parameters
     ----------
     mu1, sig1 : tensor of shape (..., dim)
-        Mean and standard deviation (> 0) of the first (the posterior phi).
+        Mean and standard deviation (> 0) of the first Gaussian (the posterior phi).
     mu2, sig2 : tensor of shape (..., dim)
-        Of the second (the prior).
+        Mean and standard deviation (> 0) of the second Gaussian (the prior).
     keep_dims : int or bool
-        Return the terms of the sum instead.
+        Return the terms of the sum instead of the sum.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The one exception that stands for something a user can put right."""
+"""The exception for errors that a user can fix."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ LONGEST = 1000  # characters of a message
 class UserError(Exception):
     """Bad input, described in one line that names the fix.
 
-    Everything a user can get wrong (a path, a file's content, an option) is
-    raised as this type; the programs print its text after ``error:`` and exit
-    with status 2.  Any other exception that escapes is a bug of the port.
+    Every mistake that a user can make (a wrong path, file or option) raises this
+    type.  The programs print the message after ``error:`` and exit with status 2.
+    Any other exception that reaches the user is a bug of the port.
 
     Parameters
     ----------
     message : str
-        What is wrong with which input and what to do about it; made one
-        printable line by `one_line`, whatever the input puts into it.
+        Says which input is wrong, why, and how to fix it.  `one_line` makes it
+        one printable line, even if it quotes the input.
 
     Notes
     -----
-    No counterpart in the original, where such input ends in a traceback.
+    No counterpart in the original: such input ends in a traceback there.
     """
 
     def __init__(self, message: object) -> None:
@@ -28,18 +28,18 @@ class UserError(Exception):
 
 
 def one_line(text: object) -> str:
-    """Text in one printable line that is not too long.
+    """Format a text as one printable line of limited length.
 
     Parameters
     ----------
     text : object
-        Its ``str`` is taken; may quote a file that tries to steer the terminal.
+        Anything with a ``str``; it may quote a file with terminal escapes.
 
     Returns
     -------
     str
-        Line ends and other white space are blanks, other characters that
-        cannot be printed are escaped, the middle of a long text is left out.
+        White space and line ends become blanks.  Other unprintable characters are
+        escaped.  A long text loses its middle.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""What a program trains: inputs, parameters, nodes, its own updates.
+"""A record of a model: inputs, layers, parameters, updates.
 
 Counterpart: ``cle/models/__init__.py``.
 """
@@ -19,17 +19,16 @@ class Model:
     Parameters
     ----------
     inputs : list of tensors
-        Symbolic inputs of the cost, in the order in which batches come.
+        Symbolic inputs of the cost, in the order of the arrays of a batch.
     nodes : list of StemCell
         Layers, in the order in which they were initialised.
     params : mapping of str to TensorSharedVariable
-        Parameters by name, in that order.
+        Parameters by name, in the same order.
     updates : mapping of TensorSharedVariable to tensor
         New values of other shared variables at each update, such as the
         carried state of truncated backpropagation.
     forward : mapping of str to tensor
-        Tensors between inputs and cost, by name, for whoever wants to look at
-        them (tests, sampling).
+        Tensors between inputs and cost, by name, for tests and sampling.
 
     Notes
     -----

@@ -1,1 +1,1 @@
-"""Data sets of the paper, and the commands that build their files."""
+"""The two data sets of the paper: readers, builders of their files, and demo corpora."""

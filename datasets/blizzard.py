@@ -1,7 +1,7 @@
-"""Blizzard 2013 as batches of raw audio frames, and the command that builds its file.
+"""Blizzard 2013 as batches of raw audio frames, and the split into training and validation.
 
-``python -m datasets.blizzard build SOURCE OUT`` makes the HDF5 file and its
-statistics from a folder of recordings; ``--help`` says more.
+``python -m datasets.build blizzard SOURCE OUT`` builds the HDF5 file and its
+statistics from a folder of recordings.
 
 Counterpart: ``datasets/blizzard.py``.
 """
@@ -9,12 +9,7 @@ Counterpart: ``datasets/blizzard.py``.
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
-
-if __package__ in (None, ""):  # started as a file: an installed `datasets` must not win
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pytensor
@@ -22,46 +17,47 @@ import pytensor.tensor as pt
 from numpy.typing import ArrayLike, NDArray
 from pytensor.tensor.variable import TensorVariable
 
-from cle_port.checkpoint import DAMAGE, read_npz
 from cle_port.data import TemporalSeries
 from cle_port.data.prep import SequentialPrepMixin
 from cle_port.errors import UserError
-from cle_port.files import replace_file, unwritable
 from cle_port.utils import segment_axis
 from datasets.grep_blizzard_hdf5 import fetch_blizzard, fetch_blizzard_tbptt
-from datasets.hdf5_rows import HDF5Rows, Moments
+from datasets.hdf5.rows import HDF5Rows, Moments
+from datasets.hdf5.statistics import check_statistics, save_statistics
 
-STRIDE = 10000  # rows that the running statistics take in at a time
-TRAIN_ROWS = 2040064  # of the original's file: train, then validation, then what its scripts leave
+STRIDE = 10000  # rows per step of the running statistics
+# The original's file holds training rows, then validation rows, then rows its programs never use.
+TRAIN_ROWS = 2040064
 VALID_ROWS = 112640
-VALID_SHARE = 0.05  # of a smaller file
+VALID_SHARE = 0.05  # of the rows of a smaller file
 
 
 class Blizzard(TemporalSeries, SequentialPrepMixin):
     """Batches of normalised audio frames from an HDF5 file of int16 rows.
 
-    Nothing but the rows of the batch is ever held in memory.
+    Memory holds only the rows of the current batch.
 
     Parameters
     ----------
     X_mean, X_std : scalar, optional
-        Statistics of the samples, subtracted and divided by.  Unless both are
-        given (or `use_spec`), they are computed from the file and saved beside
-        it, see `statistics`.
+        Mean and standard deviation that normalise the samples.  If either is
+        missing, the class computes both from the file (see `statistics`) and
+        saves them beside it.  Spectra do not need them.
     shuffle : bool
-        Shuffle the recordings when the file has to be made from ``data_*.npy``.
+        Shuffle the recordings when building the file from ``data_*.npy``.
     seq_len : int
-        Samples in a row of a file that has to be made; afterwards the length
-        of the rows that the file has.
+        Samples per row when building the file.  The attribute of that name
+        holds the row length of the actual file.
     use_window : bool
-        Overlapping frames under a Hann window.
+        Return overlapping frames under a Hann window.
     use_spec : bool
-        Spectra of such frames instead: real parts, then imaginary parts, with
-        the magnitude m replaced by log10(m + 1).  Not normalised.
+        Return spectra of such frames: real parts, then imaginary parts.
+        log10(m + 1) replaces each magnitude m.  Spectra are not normalised.
     frame_size : int
-        Samples in a frame.
+        Samples per frame.
     overlap : int
-        As in the original without effect: half a frame under a window, else 0.
+        No effect, as in the original: frames overlap by half with `use_window`
+        or `use_spec`, otherwise not at all.
     file_name : str
         Name of the HDF5 file in `path`, without ``.h5``.
     name : str, optional
@@ -71,32 +67,35 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
     multi_process : int
         See `cle_port.data.Data`.
     statistics : {'running', 'true'}
-        How missing statistics are computed: as the original does, or as the
-        mean and standard deviation of all samples.
+        Method for missing statistics: that of the original, or the mean and
+        standard deviation of all samples.
 
     Attributes
     ----------
     data : HDF5Rows
         The rows, int16.
     batch_size_of_file : int or None
-        Number of parallel streams the rows were cut into, if the file says so;
-        state carried from batch to batch follows the recordings only when
-        training uses this batch size.
+        Number of parallel streams in the file, or None if the file does not
+        store it.  A state that is carried from batch to batch follows the
+        recordings only if training uses this batch size.
 
     Raises
     ------
     UserError
-        If the file or the statistics are missing or unusable, or the frame
-        size does not fit.
+        If the file or the statistics are missing or unusable, or `frame_size`
+        does not fit the rows.
 
     Notes
     -----
     Counterpart: ``datasets/blizzard.py``, ``Blizzard``.  Differences:
-    `num_examples` counts rows (there it reads the whole file and returns the
-    length of a row); samples behind the last full frame are refused, not
-    dropped, since they would tear up the stream that carried state follows;
-    statistics that are not finite and positive are refused; the statistics
-    file is written into the folder even if `path` has no trailing slash.
+
+    - `num_examples` counts rows; the original reads the whole file and returns
+      the length of a row.
+    - `frame_size` must divide the row length; the original drops the remaining
+      samples, which interrupts the stream that a carried state follows.
+    - Unusable statistics raise an error.
+    - The statistics file goes into the folder even if `path` has no trailing
+      slash.
     """
 
     data: HDF5Rows
@@ -122,7 +121,7 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
         if frame_size < 1:
             raise UserError(f"frame_size must be at least 1, not {frame_size}")
         if use_spec and not is_power2(frame_size):
-            raise UserError(f"frame_size {frame_size} is no power of two, which spectra need")
+            raise UserError(f"frame_size {frame_size} is no power of two, but spectra need one")
         if statistics not in ("running", "true"):
             raise UserError(f"statistics must be 'running' or 'true', not {statistics!r}")
         self.X_mean: Any = X_mean
@@ -141,23 +140,25 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
         super().__init__(name=name, path=path, multi_process=multi_process)
 
     def load(self, data_path: str | os.PathLike[str]) -> HDF5Rows:
-        """Open the HDF5 file, making it from ``data_*.npy`` if need be; see the class."""
+        """Open or build the HDF5 file and determine the statistics; see the class."""
         rows = self.fetch(data_path)
         self.seq_len = rows.shape[1]
         self.batch_size_of_file = rows.attrs.get("batch_size")
         self._check_frames(rows)
         if not self.use_spec:
             given = self.X_mean is not None and self.X_std is not None
-            origin = "the given" if given else f"the computed ({self.statistics})"
+            source = (
+                "passed to Blizzard" if given else f"computed with statistics={self.statistics!r}"
+            )
             if not given:
                 self.X_mean, self.X_std = self._compute_statistics(rows)
-            self.X_mean, self.X_std = check_statistics(self.X_mean, self.X_std, origin)
+            self.X_mean, self.X_std = check_statistics(self.X_mean, self.X_std, source)
             if not given:
                 save_statistics(data_path, self.file_name, self.X_mean, self.X_std)
         return rows
 
     def fetch(self, path: str | os.PathLike[str]) -> HDF5Rows:
-        """Open or make the file of rows."""
+        """Open or build the file of rows."""
         return fetch_blizzard(path, self.shuffle_recordings, self.seq_len, self.file_name + ".h5")
 
     def _check_frames(self, rows: HDF5Rows) -> None:
@@ -178,12 +179,12 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
         return len(self.data)
 
     def shuffle(self, rng: np.random.Generator) -> None:
-        """Refuse: rows are read in the order of the file, which carried state follows."""
-        raise ValueError("rows of an HDF5 file are read in their order and cannot be shuffled")
+        """Raise `ValueError`: a carried state needs the rows in the order of the file."""
+        raise ValueError("the rows of an HDF5 file keep their order and cannot be shuffled")
 
     @property
     def frames_shape(self) -> tuple[int, int]:
-        """Frames in a row, and numbers in a frame."""
+        """Number of frames per row, and of numbers per frame."""
         if not (self.use_window or self.use_spec):
             return self.seq_len // self.frame_size, self.frame_size
         step = self.frame_size - self.overlap
@@ -191,28 +192,28 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
         return frames, 2 * (self.frame_size // 2 + 1) if self.use_spec else self.frame_size
 
     def theano_vars(self, batch_size: int | None = None) -> TensorVariable:
-        """Return the symbolic input that a batch is fed to.
+        """Return the symbolic input for a batch.
 
         Parameters
         ----------
         batch_size : int, optional
-            Makes the shape of the input known to the compiler.
+            Batch size to fix in the static shape.
 
         Returns
         -------
         TensorVariable
             ``x`` of dtype ``floatX`` and static shape (frames, `batch_size`,
-            numbers in a frame).
+            numbers per frame).
 
         Notes
         -----
-        Counterpart: ``Blizzard.theano_vars``, where no shape is known.
+        Counterpart: ``Blizzard.theano_vars``, which fixes no shape.
         """
         frames, width = self.frames_shape
         return pt.tensor("x", dtype=pytensor.config.floatX, shape=(frames, batch_size, width))
 
     def test_theano_vars(self) -> TensorVariable:
-        """Return a symbolic matrix ``x`` of dtype ``floatX`` for one frame of a batch."""
+        """Return a symbolic matrix ``x`` of dtype ``floatX`` for one frame per row of a batch."""
         return pt.matrix("x", dtype=pytensor.config.floatX)
 
     def slices(self, start: int, end: int) -> tuple[NDArray]:
@@ -225,19 +226,19 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
 
         Returns
         -------
-        tuple of one ndarray, shape (frames, rows, numbers in a frame), floatX
-            Time first, contiguous.
+        tuple of one ndarray, shape (frames, rows, numbers per frame), floatX
+            Contiguous.
 
         Raises
         ------
         UserError
-            If the file turns out to be damaged.
+            If the file is damaged.
         """
         batch = self.data[start:end].astype(pytensor.config.floatX)
         if self.use_spec:
             batch = self.concatenate(self.log_magnitude(self.apply_fft(batch)))
         else:
-            # The original computes in the precision of the batch.
+            # The original, too, computes in the precision of the batch.
             batch -= np.asarray(self.X_mean, dtype=batch.dtype)
             batch /= np.asarray(self.X_std, dtype=batch.dtype)
             if self.use_window:
@@ -249,22 +250,22 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
     def apply_window(self, batch: NDArray) -> NDArray:
         """Cut rows (rows, samples) into windowed frames (rows, frames, frame_size).
 
-        The last frame is completed with zeros.
+        Zeros complete the last frame.
         """
         window = self.window.astype(pytensor.config.floatX)
         frames = [segment_axis(x, self.frame_size, self.overlap, end="pad") for x in batch]
         return window * np.array(frames)
 
     def apply_fft(self, batch: NDArray) -> NDArray:
-        """Return spectra of the windowed frames, complex (rows, frames, frame_size // 2 + 1)."""
+        """Return spectra of windowed frames: complex, (rows, frames, frame_size // 2 + 1)."""
         return self.numpy_rfft(self.apply_window(batch))
 
     def apply_ifft(self, batch: NDArray) -> NDArray:
-        """Return the frames that spectra belong to, real (rows, frames, frame_size)."""
+        """Return the frames of spectra: real, (rows, frames, frame_size)."""
         return self.numpy_irfft(batch)
 
     def log_magnitude(self, batch: NDArray) -> NDArray:
-        """Replace each magnitude m by log10(m + 1), keeping the phase."""
+        """Replace each magnitude m by log10(m + 1) and keep the phase."""
         magnitude, phase = R2P(batch)
         return P2R(np.log10(magnitude + 1.0), phase)
 
@@ -274,7 +275,7 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
         return P2R(10**magnitude - 1.0, phase)
 
     def concatenate(self, batch: NDArray) -> NDArray:
-        """Put real parts, then imaginary parts, into one last axis of dtype ``floatX``."""
+        """Join real and imaginary parts along the last axis, with dtype ``floatX``."""
         joined = np.concatenate([batch.real, batch.imag], axis=-1)
         return joined.astype(pytensor.config.floatX)
 
@@ -282,26 +283,26 @@ class Blizzard(TemporalSeries, SequentialPrepMixin):
 class Blizzard_tbptt(Blizzard):
     """Blizzard in parallel streams, for truncated backpropagation through time.
 
-    Row ``i * batch_size + j`` is piece ``i`` of stream ``j``, so that example
-    ``j`` of each batch goes on where it ended in the batch before.
+    Row ``i * batch_size + j`` is piece ``i`` of stream ``j``.  So example ``j``
+    of each batch continues example ``j`` of the previous batch.
 
     Parameters
     ----------
     batch_size : int
-        Number of streams of a file that has to be made.
+        Number of streams when building the file.
     file_name : str
         Name of the HDF5 file in `path`, without ``.h5``.
     range_start : int
-        Where running statistics begin, in strides of 10000 rows (sic).
+        Start of the running statistics, in strides of 10000 rows (sic).
     range_end : int, optional
-        Where they end, in rows, rounded up to whole strides.
+        End of the running statistics, in rows, rounded up to whole strides.
     **kwargs
-        As for `Blizzard`.
+        Passed to `Blizzard`.
 
     Notes
     -----
-    Counterpart: ``datasets/blizzard.py``, ``Blizzard_tbptt``; its programs pass
-    neither `batch_size` nor `seq_len`, since their file exists.
+    Counterpart: ``datasets/blizzard.py``, ``Blizzard_tbptt``.  The original's
+    programs pass neither `batch_size` nor `seq_len`, because their file exists.
     """
 
     def __init__(
@@ -318,21 +319,21 @@ class Blizzard_tbptt(Blizzard):
         super().__init__(file_name=file_name, **kwargs)
 
     def fetch(self, path: str | os.PathLike[str]) -> HDF5Rows:
-        """Open or make the file of rows."""
+        """Open or build the file of rows."""
         return fetch_blizzard_tbptt(path, self.seq_len, self.batch_size, self.file_name + ".h5")
 
 
 class RowRanges(NamedTuple):
-    """Which rows a program trains, monitors and validates on.
+    """Rows that a program uses for training, monitoring and validation.
 
     Attributes
     ----------
     train_end : int
-        Training takes rows 0 to `train_end`.
+        Training uses rows 0 to `train_end`.
     monitor_rows : int
-        Monitoring of the training data takes rows 0 to `monitor_rows`.
+        Monitoring on training data uses rows 0 to `monitor_rows`.
     valid_start, valid_end : int
-        Monitoring of the validation data takes these.
+        Monitoring on validation data uses rows `valid_start` to `valid_end`.
     """
 
     train_end: int
@@ -344,22 +345,22 @@ class RowRanges(NamedTuple):
 def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
     """Split the rows of a file into training, validation and test.
 
-    A file of at least 2152704 rows is the original's, and is split by the literals of its
-    programs, whatever the batch sizes: training 0 to 2040064, validation the 112640 rows behind,
-    and as many at the beginning for monitoring the training data.  The rows from 2152704 on are
-    for a test: later papers report on them.
+    A file of at least 2152704 rows gets the original's split, whatever the batch sizes: rows 0 to
+    2040064 for training and the next 112640 rows for validation.  The first 112640 rows serve for
+    monitoring on training data.  The rows from 2152704 on remain for a test; later papers report
+    results on them.
 
-    Of a smaller file, validation takes the 20th part, rounded down to whole monitoring batches,
-    but at least one; training takes the whole batches before it, and validation follows at once,
-    so that less than a batch is left over at the end.  Monitoring of the training data takes as
-    many rows as validation.
+    In a smaller file, validation gets a twentieth of the rows, rounded down to whole monitoring
+    batches, but at least one batch.  Training gets as many whole batches as fit before it.
+    Validation directly follows training, so less than one batch remains unused at the end.
+    Monitoring on training data uses as many rows as validation.
 
     Parameters
     ----------
     n_rows : int
         Rows in the file.
     batch_size, m_batch_size : int
-        Rows in a batch of training and of monitoring.
+        Rows per batch of training and of monitoring.
 
     Returns
     -------
@@ -369,7 +370,7 @@ def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
     ------
     UserError
         If the file has too few rows for one batch of each, or a batch size is
-        not positive.
+        not positive or exceeds the original's ranges.
 
     Notes
     -----
@@ -395,45 +396,48 @@ def row_ranges(n_rows: int, batch_size: int, m_batch_size: int) -> RowRanges:
 
 
 def describe_split(rows: RowRanges, n_rows: int) -> str:
-    """Say in one line which rows of a file train, validate and are left, and why.
+    """Describe in one line the rows for training, validation and test, and the reason.
 
     Parameters
     ----------
     rows : RowRanges
-        From `row_ranges`.
+        Result of `row_ranges`.
     n_rows : int
         Rows in the file.
+
+    Returns
+    -------
+    str
     """
     original = TRAIN_ROWS + VALID_ROWS
     n_valid = rows.valid_end - rows.valid_start
     parts = f"{rows.train_end} for training, {n_valid} for validation"
     if n_rows >= original:
         return (
-            f"{parts}, {n_rows - original} left for a test: the original's split, since the file "
+            f"{parts}, {n_rows - original} left for a test: the original's split, because the file "
             f"has at least its {original} rows"
         )
-    return f"{parts}: of a file with fewer rows than the original's {original}, a twentieth"
+    return f"{parts}: a twentieth, because the file has fewer rows than the original's {original}"
 
 
 def whole_batches(start: int, end: int, batch_size: int) -> int:
-    """Return the ``end`` with which an Iterator does not read rows behind a range.
+    """Return the ``end`` that keeps an Iterator from reading rows beyond a range.
 
-    `cle_port.data.Iterator` starts batches below ``end - end % batch_size``.  From a ``start``
-    that is no multiple of the batch size, as the original's validation has, the last batch may
-    pass the end of the range: here into the test rows, or out of the file.  With the original's
-    batch size it does not.
+    `cle_port.data.Iterator` starts batches below ``end - end % batch_size``.  If ``start`` is no
+    multiple of the batch size, as for the original's validation, the last batch may pass the end
+    of the range and read test rows or leave the file.  The original's batch size avoids this.
 
     Parameters
     ----------
     start, end : int
-        The range.
+        Range of rows.
     batch_size : int
-        Rows in a batch.
+        Rows per batch.
 
     Returns
     -------
     int
-        `end`, or a batch less where the last one would pass it.
+        `end`, or `end` minus one batch if the last batch would pass it.
     """
     starts = range(start, end - end % batch_size, batch_size)
     return end - batch_size if starts and starts[-1] + batch_size > end else end
@@ -455,11 +459,12 @@ def _too_few_rows(n_rows: int, batch_size: int, m_batch_size: int) -> UserError:
 def running_statistics(
     rows: HDF5Rows, range_start: int = 0, range_end: int | None = None
 ) -> tuple[float, float]:
-    """Mean and deviation of the samples as the original computes them.
+    """Compute the mean and deviation of the samples as the original does.
 
-    Strides of 10000 rows are averaged one after the other.  The squares of the
-    first stride are left out but counted, so that the deviation comes out too
-    small by a factor sqrt((n - 1) / n) for n strides, and as 0 for one.
+    The algorithm updates both with one stride of 10000 rows after the other.  It
+    omits the squares of the first stride but divides by the number of all
+    strides.  So the deviation is too small by a factor sqrt((n - 1) / n) for n
+    strides, and 0 for a single one.
 
     Parameters
     ----------
@@ -468,7 +473,7 @@ def running_statistics(
     range_start : int
         First stride.
     range_end : int, optional
-        Last row, rounded up to whole strides; by default all.
+        End in rows, rounded up to whole strides; default is the end of the file.
 
     Returns
     -------
@@ -481,8 +486,8 @@ def running_statistics(
 
     Notes
     -----
-    Counterpart: the loop in ``Blizzard.load`` and ``Blizzard_tbptt.load``.
-    Sums are exact here, so results differ in the last digits.
+    Counterpart: the loops in ``Blizzard.load`` and ``Blizzard_tbptt.load``.  Sums
+    are exact here, so results differ in the last digits.
     """
     last = -(-(len(rows) if range_end is None else range_end) // STRIDE)
     strides = range(range_start, last)
@@ -504,7 +509,7 @@ def running_statistics(
 
 
 def true_statistics(rows: HDF5Rows) -> tuple[float, float]:
-    """Mean and standard deviation of all samples of a file."""
+    """Return the mean and standard deviation of all samples of a file."""
     moments = _moments(rows, 0, len(rows))
     return moments.mean, moments.std
 
@@ -516,103 +521,14 @@ def _moments(rows: HDF5Rows, start: int, stop: int) -> Moments:
     return moments
 
 
-def statistics_path(folder: str | os.PathLike[str], file_name: str) -> Path:
-    """Return where the statistics of ``file_name.h5`` are kept."""
-    return Path(folder) / f"{file_name}_normal.npz"
-
-
-def save_statistics(
-    folder: str | os.PathLike[str], file_name: str, X_mean: float, X_std: float
-) -> None:
-    """Write ``<file_name>_normal.npz`` with the float64 scalars ``X_mean`` and ``X_std``.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written.
-    """
-    path = statistics_path(folder, file_name)
-    pair: dict[str, Any] = {"X_mean": np.float64(X_mean), "X_std": np.float64(X_std)}
-    try:
-        replace_file(path, lambda file: np.savez(file, allow_pickle=False, **pair))
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
-def load_statistics(folder: str | os.PathLike[str], file_name: str) -> tuple[float, float]:
-    """Read ``X_mean`` and ``X_std`` from ``<file_name>_normal.npz``.
-
-    Parameters
-    ----------
-    folder : str or path-like
-        Folder of the data.
-    file_name : str
-        Name of the HDF5 file without ``.h5``.
-
-    Returns
-    -------
-    X_mean, X_std : float
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged, lacks one of them, or holds values
-        that are no finite mean and positive deviation.
-
-    Notes
-    -----
-    Counterpart: ``np.load(data_path + file_name + '_normal.npz')`` in the programs.
-    """
-    path = statistics_path(folder, file_name)
-    again = "make it again with `python -m datasets.blizzard build`"
-    if not os.path.isfile(path):
-        raise UserError(f"no statistics {path}; {again}")
-    try:
-        stored = read_npz(path, ("X_mean", "X_std"))
-    except DAMAGE as error:
-        raise UserError(f"cannot read X_mean and X_std from {path} ({error}); {again}") from error
-    return check_statistics(stored["X_mean"], stored["X_std"], origin=f"{path}:")
-
-
-def check_statistics(X_mean: Any, X_std: Any, origin: str = "the given") -> tuple[float, float]:
-    """Make sure that statistics can be used.
-
-    Parameters
-    ----------
-    X_mean, X_std : scalar
-    origin : str
-        Where they come from, for the error.
-
-    Returns
-    -------
-    X_mean, X_std : float
-
-    Raises
-    ------
-    UserError
-        If they are not one finite number and one finite positive number.
-    """
-    pair = (X_mean, X_std)
-    numbers = all(np.size(v) == 1 and np.asarray(v).dtype.kind in "iuf" for v in pair)
-    if numbers:
-        mean, std = (float(np.asarray(value).reshape(())) for value in pair)
-        if np.isfinite(mean) and np.isfinite(std) and std > 0:
-            return mean, std
-    shown = " and ".join(" ".join(repr(value).split())[:60] for value in pair)
-    raise UserError(
-        f"{origin} X_mean and X_std are {shown}, but must be a finite number and a positive one; "
-        "compute them with `python -m datasets.blizzard build` or statistics='true'"
-    )
-
-
 def _hann(size: int) -> NDArray[np.float64]:
-    """Symmetric Hann window, shape (1, size), not below 1e-4."""
+    """Return a symmetric Hann window, shape (1, size), with values of at least 1e-4."""
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / max(size - 1, 1))
     return np.maximum(window[None, :] if size > 1 else np.ones((1, 1)), 1e-4)
 
 
 def P2R(magnitude: NDArray, phase: NDArray) -> NDArray:
-    """Make complex numbers from magnitude and phase."""
+    """Return complex numbers with the given magnitude and phase."""
     return magnitude * np.exp(1j * phase)
 
 
@@ -622,11 +538,5 @@ def R2P(x: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def is_power2(num: int) -> bool:
-    """Say whether a number is a power of two."""
+    """Tell whether a number is a power of two."""
     return num > 0 and num & (num - 1) == 0
-
-
-if __name__ == "__main__":
-    from datasets.build_blizzard import main
-
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Blizzard recordings from ``data_*.npy`` files to rows in an HDF5 file.
+"""Convert Blizzard recordings in ``data_*.npy`` files to rows in an HDF5 file.
 
 Counterpart: ``datasets/grep_blizzard_hdf5.py``.
 """
@@ -16,13 +16,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from cle_port.console.progress import progress_bar
 from cle_port.errors import UserError
 from cle_port.files import unwritable
-from cle_port.progress import progress_bar
-from cle_port.unpickle import check_unshared, load_npy
-from datasets.hdf5_rows import HDF5Rows, RowWriter
+from cle_port.files.unpickle import check_unshared, load_npy
+from datasets.hdf5.rows import HDF5Rows, RowWriter
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = 16000  # Hz
 
 
 def fetch_blizzard(
@@ -33,9 +33,9 @@ def fetch_blizzard(
     rng: np.random.RandomState | None = None,
     quiet: bool = False,
 ) -> HDF5Rows:
-    """Open the rows of a file, making it from ``data_*.npy`` if it does not exist.
+    """Open a file of rows; if it does not exist, build it from ``data_*.npy`` first.
 
-    Each recording is cut into rows, the last filled with zeros.
+    The function cuts each recording into rows and pads the last one with zeros.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ def fetch_blizzard(
     shuffle : bool
         Shuffle the recordings within each ``.npy`` file.
     sz : int
-        Samples in a row.
+        Samples per row.
     file_name : str
         Name of the HDF5 file.
     rng : numpy.random.RandomState, optional
-        Source of the shuffling; by default one with seed 0.
+        Generator for the shuffling; default is one with seed 0.
     quiet : bool
         Show no progress bar.
 
@@ -59,13 +59,13 @@ def fetch_blizzard(
     Raises
     ------
     UserError
-        If there is nothing to make the file of, a ``.npy`` file holds
-        something else than recordings, or the file cannot be written or read.
+        If there are no ``.npy`` files, one of them does not hold recordings,
+        or the HDF5 file cannot be written or read.
 
     Notes
     -----
     Counterpart: ``fetch_blizzard``, which shuffles with NumPy's global
-    generator, and leaves half a file when it is interrupted.
+    generator and leaves an incomplete file after an interruption.
     """
     hdf5_path = Path(data_path) / file_name
     if not os.path.exists(hdf5_path):
@@ -91,17 +91,17 @@ def fetch_blizzard_tbptt(
     file_name: str = "blizzard_tbptt.h5",
     quiet: bool = False,
 ) -> HDF5Rows:
-    """Open the rows of a file, making it from ``data_*.npy`` if it does not exist.
+    """Open a file of parallel streams; if it does not exist, build it from ``data_*.npy`` first.
 
-    The recordings of each ``.npy`` file are joined and cut into `batch_size`
-    parallel streams, see `write_streams`.
+    The function joins the recordings of each ``.npy`` file and cuts them into
+    `batch_size` parallel streams, see `write_streams`.
 
     Parameters
     ----------
     data_path : path-like
         Folder of the HDF5 file and, somewhere below, of the ``.npy`` files.
     sz : int
-        Samples in a row.
+        Samples per row.
     batch_size : int
         Number of streams.
     file_name : str
@@ -120,9 +120,9 @@ def fetch_blizzard_tbptt(
 
     Notes
     -----
-    Counterpart: ``fetch_blizzard_tbptt``.  There the first recording of each
-    file is not reduced to its first channel, which ends in an error (line
-    113); here it is treated like the others.
+    Counterpart: ``fetch_blizzard_tbptt``, which fails on a first recording with
+    several channels (line 113).  This function takes the first channel of every
+    recording.
     """
     hdf5_path = Path(data_path) / file_name
     if not os.path.exists(hdf5_path):
@@ -136,19 +136,32 @@ def fetch_blizzard_tbptt(
 
 
 def stream_writer(path: Path, sz: int, batch_size: int) -> RowWriter:
-    """Return a writer for parallel streams, which notes their number in the file."""
+    """Return a writer that stores the number of streams in the file."""
     return RowWriter(path, sz, batch_size=batch_size, seq_len=sz, sample_rate=SAMPLE_RATE)
 
 
 def write_npy_streams(
     writer: RowWriter, sources: list[Path], sz: int, batch_size: int, quiet: bool = False
 ) -> None:
-    """Write the recordings of ``data_*.npy`` files, one file after the other, as streams.
+    """Write the recordings of ``data_*.npy`` files as streams, one file after the other.
+
+    Parameters
+    ----------
+    writer : RowWriter
+    sources : list of pathlib.Path
+        Files that `load_recordings` reads.
+    sz : int
+        Samples per row.
+    batch_size : int
+        Number of streams.
+    quiet : bool
+        Show no progress bar.
 
     Raises
     ------
     UserError
-        If a file holds something else, or all are too short for one row.
+        If a file does not hold recordings, or every file is too short for one
+        row per stream.
     """
     with progress_bar(len(sources), "reading", "file", quiet) as bar:
         for source in sources:
@@ -158,11 +171,11 @@ def write_npy_streams(
                 write_streams(writer, samples.read(), sz, batch_size)
             bar.update()
     if writer.n_rows == 0:
-        raise too_short(batch_size, sz, f"any one of the {len(sources)} data_*.npy files")
+        raise too_short(batch_size, sz, f"each of the {len(sources)} data_*.npy files alone")
 
 
 def too_short(batch_size: int, sz: int, what: str) -> UserError:
-    """Error for recordings that do not fill one row of each stream."""
+    """Return the error for recordings that do not fill one row of each stream."""
     seconds = batch_size * (sz + 1) / SAMPLE_RATE
     return UserError(
         f"{what} cannot fill {batch_size} streams of rows of {sz} samples, which need "
@@ -175,18 +188,18 @@ def write_streams(
 ) -> None:
     """Cut samples into parallel streams and write them row by row.
 
-    With L = len(samples) // batch_size, stream j is samples j L to (j + 1) L,
-    and row ``i * batch_size + j`` of those written is piece i of stream j.
-    What does not fill a row of every stream is left out, and so is the last
-    piece if L is a multiple of `sz`, as in the original.
+    With L = len(samples) // batch_size, stream j consists of the samples j L to
+    (j + 1) L, and row ``i * batch_size + j`` is piece i of stream j.  The
+    function drops samples that do not fill a row of every stream.  As in the
+    original, it also drops the last piece if L is a multiple of `sz`.
 
     Parameters
     ----------
     writer : RowWriter
     samples : ndarray of int16, shape (samples,)
-        May be a memory map; a few megabytes of it are used at a time.
+        May be a memory map; the function uses a few megabytes at a time.
     sz : int
-        Samples in a row.
+        Samples per row.
     batch_size : int
         Number of streams.
     quiet : bool
@@ -217,14 +230,20 @@ def find_npy(folder: str | os.PathLike[str]) -> list[Path]:
     Returns
     -------
     list of pathlib.Path
-        Ordered by the first character behind the last ``_`` of the name, a
-        digit, so that ``data_10`` comes before ``data_2``.  Where that is the
-        same, by folder and name; the original leaves this to the file system.
+        Sorted by the first character after the last ``_`` of the name, which
+        must be a digit; so ``data_10`` comes before ``data_2``.  Files with the
+        same digit are sorted by folder and name; the original leaves their order
+        to the file system.
 
     Raises
     ------
     UserError
-        If the folder or such files are missing, or a name has no digit there.
+        If the folder does not exist or holds no such files, or a name has no
+        digit after the last ``_``.
+
+    Notes
+    -----
+    Counterpart: the beginning of ``fetch_blizzard``.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
@@ -236,7 +255,7 @@ def find_npy(folder: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise UserError(
             f"no data_*.npy in {folder}; make the HDF5 file from recordings with "
-            f"`python -m datasets.blizzard build SOURCE {folder}`"
+            f"`python -m datasets.build blizzard SOURCE {folder}`"
         )
     for path in found:
         if path.name.split("_")[-1][0] not in "0123456789":
@@ -250,20 +269,24 @@ def load_recordings(path: Path) -> list[NDArray[np.int16]] | NDArray[np.int16]:
     Parameters
     ----------
     path : pathlib.Path
-        An array of int16 arrays, each (samples,) or (samples, channels), or
-        one int16 array: of one recording, (samples,), or of several of one
-        length, with a first axis in front.
+        Either an object array of int16 arrays, each (samples,) or (samples,
+        channels), or one int16 array: one recording (samples,), or several of
+        equal length, (recordings, samples) or (recordings, samples, channels).
 
     Returns
     -------
     list or ndarray of int16 arrays, each (samples,)
-        Of several channels the first.
+        The first channel of each recording.
 
     Raises
     ------
     UserError
-        If the file cannot be read or holds something else, or more than its
-        size allows.
+        If the file cannot be read, does not hold recordings, or unpacks to more
+        than its size allows.
+
+    Notes
+    -----
+    Counterpart: the reading loops of ``fetch_blizzard``.
     """
     loaded = load_npy(path)
     if loaded.dtype == object and loaded.ndim == 1:
@@ -293,17 +316,22 @@ def _no_recording(path: Path, what: str, item: Any) -> UserError:
 
 
 class SampleFile:
-    """Samples of unknown number on their way to streams, in a temporary file.
+    """Temporary file for samples whose number is not known in advance.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where to put it; it has no name there and vanishes when closed.
+        Folder of the file.  The file has no name there and disappears when it
+        is closed.
 
     Raises
     ------
     UserError
         If the folder cannot be written or is full.
+
+    Notes
+    -----
+    No counterpart in the original.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -322,19 +350,19 @@ class SampleFile:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(OSError):  # of what could not be written any more
+        with contextlib.suppress(OSError):  # closing tries again to write what failed before
             self._file.close()
 
     def __len__(self) -> int:
         return self._file.tell() // 2
 
     def append(self, samples: NDArray[np.int16]) -> None:
-        """Write samples behind the others."""
+        """Append samples."""
         with self._errors():
             self._file.write(np.ascontiguousarray(samples, dtype="<i2").data)
 
     def truncate(self, length: int) -> None:
-        """Forget all samples but the first ``length``."""
+        """Keep only the first ``length`` samples."""
         with self._errors():
             self._file.seek(2 * length)
             self._file.truncate()

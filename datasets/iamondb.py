@@ -1,7 +1,7 @@
-"""IAM-OnDB as batches of pen movements, and the command that builds its file.
+"""IAM-OnDB as batches of pen movements.
 
-``python -m datasets.iamondb build SOURCE OUT`` makes the HDF5 file from the
-database's own layout; ``--help`` says more.
+``python -m datasets.build iamondb SOURCE OUT`` builds the HDF5 file from the
+published layout of the database.
 
 Counterpart: ``datasets/iamondb.py``.
 """
@@ -9,13 +9,8 @@ Counterpart: ``datasets/iamondb.py``.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-if __package__ in (None, ""):  # started as a file: an installed `datasets` must not win
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pytensor.tensor as pt
@@ -25,77 +20,82 @@ from pytensor.tensor.variable import TensorVariable
 from cle_port.data import TemporalSeries
 from cle_port.data.prep import SequentialPrepMixin
 from cle_port.errors import UserError
-from datasets.build_iamondb import fetch_iamondb
-from datasets.iamondb_hdf5 import SPLITS
+from datasets.build.iamondb import fetch_iamondb
+from datasets.hdf5.lines import SPLITS
+from datasets.hdf5.statistics import check_statistics
 from datasets.iamondb_utils import N_LABELS, one_hot
 
 PREPS = ("none", "normalize", "standardize")
-X_DIM = 3  # pen, dx, dy
+X_DIM = 3  # pen bit, dx, dy
+REMEDY = "give other numbers, or use more or different handwriting"
 
 
 class IAMOnDB(TemporalSeries, SequentialPrepMixin):
-    """Batches of handwritten lines: at each time step the pen bit and two numbers.
+    """Batches of handwritten lines, with the pen bit and two numbers at each time step.
 
     Parameters
     ----------
     prep : {'none', 'normalize', 'standardize'}
-        What a sequence holds after the pen bit.  ``'normalize'``, which the
-        programs use: offset to the next point, less `X_mean`, divided by
+        Numbers that follow the pen bit in a sequence.  ``'normalize'``, which
+        the programs use: offset to the next point, minus `X_mean`, divided by
         `X_std`.  ``'none'``: coordinates of the point.  ``'standardize'``:
-        pen bit and coordinates mapped to 0 to 1 and rounded down.
+        pen bit and coordinates mapped to the range 0 to 1 and rounded down.
     cond : bool
-        Batches come with the transcripts.
+        Add the transcripts to the batches.
     X_mean, X_std : scalar, optional
-        Statistics of the offsets; computed from this data set unless both are
-        given, see Notes.
+        Statistics of the offsets.  If either is missing, the class computes
+        both from this data set, see Notes.
     bias : object, optional
-        As in the original without effect.
+        No effect, as in the original.
     original_masks : bool
-        Give the mask the shape (batch, time) where all lines of the data set
-        have one length, as the original does, whose programs then fail.
+        Return a mask of shape (batch, time) if all lines of the data set have
+        the same length.  The original does so, and its programs then fail.
     name : {'train', 'valid'}
-        Which data set, and its name in the log.
+        Data set to read; also its name in the log.
     path : str or path-like
         Folder with ``iamondb.h5``, or with the original's caches
-        (``train_npy_x.npy`` and so on), or with the database's own layout, of
-        which ``iamondb.h5`` is made there.
+        (``train_npy_x.npy`` and so on), or with the published layout, from
+        which the class builds ``iamondb.h5`` in that folder.
     multi_process : int
         See `cle_port.data.Data`.
 
     Attributes
     ----------
     data : list of one ndarray of object
-        Sequences, each (length, 3): float32 of ``'normalize'``, else int64.
+        Sequences, each (length, 3): float32 for ``'normalize'``, otherwise int64.
     labels : list of one ndarray of object
         One-hot transcripts, each (characters, 57), int16.
     texts : list of str
         Transcripts.
     X_mean, X_std : scalar
-        Statistics of the offsets, also where `prep` does not use them.
+        Statistics of the offsets, even if `prep` does not use them.
     X_max, X_min : int
-        Range that ``'standardize'`` maps, pen bits included.
+        Range that ``'standardize'`` maps, including the pen bits.
 
     Raises
     ------
     UserError
-        If the data is missing or unusable, `name` or `prep` is none of the
-        above, or the statistics are no finite number and a positive one.
+        If the data is missing or unusable, `name` or `prep` has another value,
+        or the statistics are not a finite number and a positive one.
 
     Notes
     -----
-    Counterpart: ``datasets/iamondb.py``, ``IAMOnDB``.  As there, one mean and
-    one deviation serve dx and dy; the sums over both are divided by the number
-    of points and rounded down, so `X_mean` is a whole number and `X_std` the
-    root of one.  Normalised offsets are rounded to float32, also under
-    ``floatX=float64``.  The pen bit of step t belongs to the point that the
-    offset leads to.
+    Counterpart: ``datasets/iamondb.py``, ``IAMOnDB``.  As in the original:
 
-    Batches and masks are float32, also under ``floatX=float64``: the symbolic
-    inputs of the original are.
+    - dx and dy share one mean and one deviation.  The sums over both are
+      divided by the number of points and rounded down, so `X_mean` is a whole
+      number and `X_std` the square root of one.
+    - Normalised offsets, batches and masks are float32, even with
+      ``floatX=float64``, because the original declares its inputs so.
+    - The pen bit of step t belongs to the point at the end of the offset.
 
-    Differences: batches and masks are arrays of numbers, not of objects; the
-    mask is (time, batch) also if all lines have one length, unless
-    `original_masks`; any other `name` fails there with ``UnboundLocalError``.
+    Differences:
+
+    - Batches and masks are arrays of numbers, not of objects.
+    - The mask is (time, batch) even if all lines have the same length, unless
+      `original_masks` is set.
+    - Any other `name` raises `UserError`; the original fails with
+      ``UnboundLocalError``.
     """
 
     data: list[NDArray]
@@ -133,15 +133,15 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
         self.texts = [line.text for line in lines]
         raw_X = [line.points for line in lines]
         if self.X_mean is not None and self.X_std is not None:
-            self._check_statistics("the given")
+            check_statistics(self.X_mean, self.X_std, "passed to IAMOnDB", REMEDY)
         offsets = [points[1:, 1:] - points[:-1, 1:] for points in raw_X]
-        with np.errstate(all="ignore"):  # statistics that are not usable are refused below
+        with np.errstate(all="ignore"):  # the check below refuses unusable statistics
             normalized, self.X_mean, self.X_std = self.global_normalize(
                 offsets, self.X_mean, self.X_std
             )
         X: Sequence[NDArray] | NDArray = raw_X
         if self.prep == "normalize":
-            self._check_statistics(f"of {data_path} the computed")
+            check_statistics(self.X_mean, self.X_std, f"computed from {data_path}", REMEDY)
             X = [
                 np.concatenate([points[1:, :1], steps], axis=1).astype(np.float32)
                 for points, steps in zip(raw_X, normalized)
@@ -150,41 +150,29 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
             X, self.X_max, self.X_min = self.standardize(raw_X)
         return [_object_array(X)]
 
-    def _check_statistics(self, origin: str) -> None:
-        pair = (self.X_mean, self.X_std)
-        if all(np.size(value) == 1 and np.asarray(value).dtype.kind in "iuf" for value in pair):
-            mean, std = (float(np.asarray(value).reshape(())) for value in pair)
-            if np.isfinite(mean) and np.isfinite(std) and std > 0:
-                return
-        shown = " and ".join(" ".join(repr(value).split())[:60] for value in pair)
-        raise UserError(
-            f"{origin} X_mean and X_std are {shown}, but must be a finite number and a positive "
-            "one; give others, or use more and other handwriting"
-        )
-
     @property
     def labels(self) -> list[NDArray]:
         """One-hot transcripts: a list of one object array of (characters, 57), int16."""
         return [_object_array([one_hot(text) for text in self.texts])]
 
     def theano_vars(self, batch_size: int | None = None) -> list[TensorVariable]:
-        """Return the symbolic inputs that a batch is fed to.
+        """Return the symbolic inputs for a batch.
 
         Parameters
         ----------
         batch_size : int, optional
-            Makes the number of lines known to the compiler.
+            Number of lines to fix in the static shapes.
 
         Returns
         -------
         list of TensorVariable
-            ``x`` of static shape (None, `batch_size`, 3) and ``mask`` of (None,
-            `batch_size`); if `cond` is set also those of `theano_test_vars`.
-            All are float32, whatever ``floatX`` is.
+            ``x``, static shape (None, `batch_size`, 3), and ``mask``, (None,
+            `batch_size`).  If `cond` is set, the inputs of `theano_test_vars`
+            follow.  All are float32, whatever ``floatX`` is.
 
         Notes
         -----
-        Counterpart: ``IAMOnDB.theano_vars``, where no shape is known.
+        Counterpart: ``IAMOnDB.theano_vars``, which fixes no shape.
         """
         variables = [_input("x", None, batch_size, X_DIM), _input("mask", None, batch_size)]
         return variables + (self.theano_test_vars(batch_size) if self.cond else [])
@@ -204,18 +192,18 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
         Returns
         -------
         x : ndarray, shape (time, batch, 3), float32
-            Filled up with zeros to the longest line.
+            Sequences, padded with zeros to the longest line.
         mask : ndarray, shape (time, batch), float32
-            1 within the line, 0 behind its end.
+            1 within the line, 0 in the padding.
         y : ndarray, shape (characters, batch, 57), float32
-            One-hot transcripts, filled up likewise; only if `cond` is set.
+            One-hot transcripts, padded in the same way; only if `cond` is set.
         label_mask : ndarray, shape (characters, batch), float32
-            Likewise.
+            Mask of `y`; only if `cond` is set.
 
         Raises
         ------
         ValueError
-            If there are no lines in that range.
+            If the range holds no lines.
         """
         lines = self.data[0][start:end]
         if len(lines) == 0:
@@ -235,11 +223,11 @@ class IAMOnDB(TemporalSeries, SequentialPrepMixin):
         return padded.astype(np.float32), np.ascontiguousarray(mask, dtype=np.float32)
 
     def _has_one_length(self, lengths: Sequence[int]) -> bool:
-        # NumPy made one array of such sequences, whose first two axes the original exchanged.
+        # NumPy turned such sequences into one array, and the original swapped its first two axes.
         return self.original_masks and len(set(lengths)) == 1
 
     def generate_index(self, X: Sequence[NDArray]) -> NDArray[np.int64]:
-        """Numbers of the time steps of the longest sequence, shape (time,)."""
+        """Return the indices of the time steps of the longest sequence, shape (time,)."""
         return np.arange(max(len(x) for x in X))
 
 
@@ -257,21 +245,21 @@ def _object_array(sequences: Sequence[NDArray] | NDArray) -> NDArray:
 def open_iamondb(
     folder: str | os.PathLike[str], batch_size: int | None = None, cond: bool = False
 ) -> tuple[IAMOnDB, IAMOnDB]:
-    """Open training and validation lines as the training programs use them.
+    """Open training and validation lines for the training programs.
 
     Parameters
     ----------
     folder : str or path-like
         See `IAMOnDB`.
     batch_size : int, optional
-        Make sure that both have lines for a batch of this size.
+        Check that both have enough lines for a batch of this size.
     cond : bool
-        Batches come with the transcripts.
+        Add the transcripts to the batches.
 
     Returns
     -------
     train, valid : IAMOnDB
-        Offsets, both normalised with the statistics of the training lines.
+        Offsets, normalised with the statistics of the training lines.
 
     Raises
     ------
@@ -299,9 +287,3 @@ def open_iamondb(
                 f"training and {valid.num_examples()} for validation; use 1 to {smaller}"
             )
     return train, valid
-
-
-if __name__ == "__main__":
-    from datasets.build_iamondb import main
-
-    sys.exit(main())

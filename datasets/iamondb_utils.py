@@ -1,9 +1,9 @@
-"""Reading IAM-OnDB: lists of forms, transcripts, strokes, and the original's caches.
+"""Readers for the files of IAM-OnDB and for the original's caches, and drawings of lines.
 
-The public layout, for the form ``a01-000u`` with its first line::
+Files of the form ``a01-000u`` and its first line in the published layout::
 
     lineStrokes/a01/a01-000/a01-000u-01.xml    strokes, one file a line
-    ascii/a01/a01-000/a01-000u.txt             transcript, the lines after "CSR:"
+    ascii/a01/a01-000/a01-000u.txt             transcript: the lines after "CSR:"
     train.txt, valid.txt                       names of forms, one a line
 
 Counterpart: ``datasets/iamondb_utils.py``.
@@ -25,28 +25,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from cle_port.errors import UserError, one_line
 from cle_port.files import open_file, write
-from cle_port.unpickle import check_unshared, load_pickled_arrays
-from datasets.iamondb_hdf5 import LARGEST, SPLITS, Line, check_lines
+from cle_port.files.unpickle import check_unshared, load_pickled_arrays
+from datasets.hdf5.lines import LARGEST, SPLITS, Line, check_lines
 
-# Label 0 stands for every other character.
+# Labels 1 to 56; every other character has label 0.
 CHARSET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz ',."
 N_LABELS = 1 + len(CHARSET)
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 FORM = re.compile(r"[A-Za-z0-9]+-[A-Za-z0-9]+")
-KNOWN_BAD = {"z01-000z": "is a known bad form, without a text for its lines"}
+KNOWN_BAD = {"z01-000z": "is a known bad form, without a transcript of its lines"}
 
-LARGEST_XML = 2**24  # bytes; the files of IAM-OnDB have some 50 kB
-LARGEST_TEXT = 2**20
-MOST_POINTS = 100_000  # of a line
-DEEPEST = 16  # elements within each other; IAM-OnDB has 4
+LARGEST_XML = 2**24  # bytes; files of IAM-OnDB have about 50 kB
+LARGEST_TEXT = 2**20  # bytes
+MOST_POINTS = 100_000  # per line
+DEEPEST = 16  # levels of nested elements; IAM-OnDB has 4
 MARGIN = 20  # pixels around each line of a drawing
-CAPTION = 11  # pixels, height of the text above it
+CAPTION = 11  # pixels, height of the text above a line
 COORDINATE = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 class Unusable(Exception):
-    """A form or line that cannot be used, with the reason in one line."""
+    """A form or line cannot be used; the message is a reason of one line."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(one_line(reason))
@@ -58,7 +58,7 @@ class Unusable(Exception):
 
 
 def tokenize(text: str) -> NDArray[np.int64]:
-    """Label of each character.
+    """Return the label of each character.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def tokenize(text: str) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int64, shape (characters,)
-        1 to 56 for A-Z, a-z, space, apostrophe, comma and period; 0 for others.
+        1 to 56 for A-Z, a-z, space, apostrophe, comma and period, otherwise 0.
 
     Notes
     -----
@@ -77,7 +77,7 @@ def tokenize(text: str) -> NDArray[np.int64]:
 
 
 def one_hot(text: str) -> NDArray[np.int16]:
-    """Labels of a text as one-hot vectors, shape (characters, 57), int16.
+    """Return the labels of a text as one-hot vectors: int16, shape (characters, 57).
 
     Counterpart: ``y`` in ``fetch_iamondb``.
     """
@@ -88,22 +88,22 @@ def one_hot(text: str) -> NDArray[np.int16]:
 
 
 def detokenize(labels: ArrayLike) -> str:
-    """Text of labels 0 to 56, with U+FFFD for label 0."""
+    """Return the text of labels 0 to 56, with U+FFFD for label 0."""
     return "".join((UNKNOWN + CHARSET)[label] for label in np.asarray(labels, dtype=np.int64))
 
 
 # ----------------------------------------------------------------------------------------
-# The public layout
+# The published layout
 # ----------------------------------------------------------------------------------------
 
 
 def construct_ascii_path(ascii_path: Path, form: str) -> Path:
-    """Return where the transcript of a form is: ``a01/a01-000/a01-000u.txt``."""
+    """Return the path of a form's transcript, such as ``a01/a01-000/a01-000u.txt``."""
     return _folder_of(ascii_path, form) / f"{form}.txt"
 
 
 def construct_stroke_paths(strokes_path: Path, form: str) -> dict[int, Path]:
-    """Find the files of the lines of a form, by number, in order.
+    """Find the stroke files of a form.
 
     Parameters
     ----------
@@ -115,6 +115,7 @@ def construct_stroke_paths(strokes_path: Path, form: str) -> dict[int, Path]:
     Returns
     -------
     dict of int to pathlib.Path
+        Files by the line number in their name, in ascending order.
 
     Raises
     ------
@@ -123,8 +124,8 @@ def construct_stroke_paths(strokes_path: Path, form: str) -> dict[int, Path]:
 
     Notes
     -----
-    Counterpart: ``construct_stroke_paths`` in ``fetch_iamondb``; files whose
-    number is none, at which it fails, are no lines here.
+    Counterpart: ``construct_stroke_paths`` in ``fetch_iamondb``, which fails on a
+    file name without a number; this function ignores such files.
     """
     folder = _folder_of(strokes_path, form)
     name = re.compile(re.escape(form) + r"-([0-9]{1,9})\.xml")
@@ -149,26 +150,24 @@ def read_transcript(path: Path) -> list[str]:
     Parameters
     ----------
     path : pathlib.Path
-        Text with a section that begins with the line ``CSR:``, in UTF-8 or
-        Latin-1.
+        Text in UTF-8 or Latin-1 with a section after the line ``CSR:``.
 
     Returns
     -------
     list of str
-        Lines of that section without blank ones and without surrounding blanks.
-        A run of two or more ``%`` separates lines too, as IAM-OnDB uses it.
+        Lines of that section, stripped, without blank lines.  Two or more ``%``
+        in a row also separate lines; IAM-OnDB uses them so.
 
     Raises
     ------
     Unusable
-        If the file is missing or too long, or has no such section or nothing
-        in it.
+        If the file is missing or too long, or the section is missing or empty.
 
     Notes
     -----
-    Counterpart: ``fetch_iamondb``, which fails at any ``%`` since ``re`` is
-    not imported there (its expression would split at single ones too), and
-    counts a line of several blanks as an empty transcript.
+    Counterpart: ``fetch_iamondb``, which fails at any ``%`` because it does not
+    import ``re`` (its expression would also split at single ones), and takes a
+    line of several blanks as an empty transcript.
     """
     content = _read_file(path, LARGEST_TEXT)
     try:
@@ -187,26 +186,26 @@ def read_transcript(path: Path) -> list[str]:
 
 
 def pair(paths: dict[int, Path], texts: Sequence[str]) -> dict[int, int]:
-    """Find out which transcript line belongs to which file of strokes.
+    """Match stroke files with the lines of a transcript.
 
     Parameters
     ----------
     paths : dict of int to pathlib.Path
-        Files by the number in their name.
+        Stroke files by the number in their name.
     texts : sequence of str
         Lines of the transcript.
 
     Returns
     -------
     dict of int to int
-        Index of the transcript line for each number: in order if there are as
-        many files as lines, else by number if the last number is that of the
-        last line, so that files are missing in between.
+        Index of the transcript line for each number.  If there are as many files
+        as lines, they match in order.  If the largest number is the number of
+        lines, files are missing in between and they match by number.
 
     Raises
     ------
     Unusable
-        If neither holds, since then nothing says what belongs together.
+        In every other case, because the files could match in several ways.
 
     Notes
     -----
@@ -217,36 +216,37 @@ def pair(paths: dict[int, Path], texts: Sequence[str]) -> dict[int, int]:
     if min(paths) >= 1 and max(paths) == len(texts):
         return {number: number - 1 for number in paths}
     raise Unusable(
-        f"has {len(paths)} files of strokes but {len(texts)} lines of transcript, "
-        "and nothing says which belong together"
+        f"has {len(paths)} stroke files but {len(texts)} transcript lines, "
+        "and it is not clear which belong together"
     )
 
 
 def read_strokes(path: Path) -> NDArray[np.int64]:
-    """Read the points of a line.
+    """Read the points of a line from a stroke file.
 
     Parameters
     ----------
     path : pathlib.Path
-        XML: within the root a ``StrokeSet`` of ``Stroke`` of ``Point`` with
-        whole numbers `x` and `y`, y pointing downwards.
+        XML file.  The root holds ``StrokeSet`` elements, these hold ``Stroke``
+        elements, and these hold ``Point`` elements with integer attributes `x`
+        and `y`, y pointing down.
 
     Returns
     -------
     ndarray of int64, shape (points, 3)
-        1 at the last point of a stroke, else 0; x; y pointing upwards.
+        Pen bit (1 at the last point of a stroke, else 0), x, and y pointing up.
 
     Raises
     ------
     Unusable
         If the file is missing, too long or no XML, declares a document type
-        (the way to entities, and with them to XML bombs), has less than two
-        points or too many, or one without usable coordinates.
+        (which could define an XML bomb), has less than two points or too many,
+        or has a point with unusable coordinates.
 
     Notes
     -----
-    Counterpart: ``fetch_iamondb``, which uses lxml.  Where a file has several
-    stroke sets of one stroke each it joins these into one stroke.
+    Counterpart: ``fetch_iamondb``, which uses lxml.  It joins several stroke
+    sets of one stroke each into one stroke; this function keeps them apart.
     """
     reader = _StrokeReader()
     content = _read_file(path, LARGEST_XML)
@@ -260,7 +260,7 @@ def read_strokes(path: Path) -> NDArray[np.int64]:
 
 
 class _StrokeReader:
-    """Collects points while expat goes through a file."""
+    """Collects points while expat parses a file."""
 
     def __init__(self) -> None:
         self.points: list[list[int]] = []
@@ -276,7 +276,7 @@ class _StrokeReader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self.within.append(name)
         if len(self.within) > DEEPEST:
-            raise Unusable(f"has more than {DEEPEST} elements within each other")
+            raise Unusable(f"has more than {DEEPEST} nested elements")
         if self.within[1:] == ["StrokeSet", "Stroke", "Point"]:
             x, y = (_coordinate(attributes, axis) for axis in ("x", "y"))
             self.points.append([0, x, -y])
@@ -317,19 +317,19 @@ def _read_file(path: Path, largest: int) -> bytes:
 
 
 def cache_paths(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Files in which the original keeps what it read: strokes and labels, by data set."""
+    """Return the original's cache files of each data set: strokes and labels."""
     return {
         split: (folder / f"{split}_npy_x.npy", folder / f"{split}_npy_y.npy") for split in SPLITS
     }
 
 
 def has_caches(folder: Path) -> bool:
-    """Say whether all four caches of the original are there."""
+    """Tell whether a folder holds all four caches of the original."""
     return all(os.path.isfile(path) for paths in cache_paths(folder).values() for path in paths)
 
 
 def read_caches(folder: Path, split: str) -> list[Line]:
-    """Read what the original's ``fetch_iamondb`` has cached.
+    """Read the lines that the original's ``fetch_iamondb`` cached.
 
     Parameters
     ----------
@@ -339,17 +339,17 @@ def read_caches(folder: Path, split: str) -> list[Line]:
     Returns
     -------
     list of Line
-        Characters without a label of their own are U+FFFD in the text.
+        U+FFFD stands for every character with label 0.
 
     Raises
     ------
     UserError
-        If a cache cannot be read or holds something else.
+        If a cache cannot be read or does not hold lines.
 
     Notes
     -----
-    Counterpart: the end of ``fetch_iamondb``.  The files are pickles in spite
-    of their name; nothing in them is executed.
+    Counterpart: the end of ``fetch_iamondb``.  Despite their names the files are
+    pickles.  The reader executes nothing in them.
     """
     x_path, y_path = cache_paths(folder)[split]
     x, y = load_pickled_arrays(x_path), load_pickled_arrays(y_path)
@@ -363,7 +363,7 @@ def read_caches(folder: Path, split: str) -> list[Line]:
     except ValueError as error:
         raise UserError(
             f"cannot use {x_path} and {y_path.name} ({error}); remove them and build again with "
-            "`python -m datasets.iamondb build` from lineStrokes and ascii"
+            "`python -m datasets.build iamondb` from lineStrokes and ascii"
         ) from error
     return lines
 
@@ -384,12 +384,13 @@ def _text_of(labels: Any) -> str:
 def draw_svg(
     lines: Sequence[NDArray], captions: Sequence[str] | None = None, width: int = 1000
 ) -> str:
-    """Draw lines of handwriting, one below the other, in one scale.
+    """Draw lines of handwriting below each other at the same scale.
 
     Parameters
     ----------
     lines : sequence of ndarray, each (points, 3)
-        Pen up after the point (above 0.5), x, y pointing upwards; finite.
+        Pen bit (above 0.5: the pen goes up after the point), x, and y pointing
+        up.  All finite.
     captions : sequence of str, optional
         Text above each line.
     width : int
@@ -403,7 +404,7 @@ def draw_svg(
     Notes
     -----
     Counterpart: ``plot_lines_iamondb_example``, which draws with matplotlib
-    and connects some strokes.
+    and joins some strokes.
     """
     points = [np.asarray(line, dtype=np.float64) for line in lines]
     extents = [np.ptp(line[:, 1:], axis=0) for line in points]
@@ -430,7 +431,7 @@ def draw_svg(
 def _svg_stroke(points: NDArray[np.float64]) -> str:
     moves = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     if len(points) == 1:
-        moves += " " + moves  # a dot: a stroke without length, drawn for its round ends
+        moves += " " + moves  # a dot: the round ends make a line of length 0 visible
     return (
         f'<polyline points="{moves}" fill="none" stroke="#123" stroke-width="1.6" '
         'stroke-linecap="round" stroke-linejoin="round"/>'
@@ -440,11 +441,18 @@ def _svg_stroke(points: NDArray[np.float64]) -> str:
 def write_svg(
     path: str | os.PathLike[str], lines: Sequence[NDArray], captions: Sequence[str] | None = None
 ) -> None:
-    """Write the drawing of `draw_svg` into a file, wholly or not at all.
+    """Write the drawing of `draw_svg` into a file.
+
+    Parameters
+    ----------
+    path : path-like
+        SVG file.  If writing fails, an older file stays as it is.
+    lines, captions
+        See `draw_svg`.
 
     Raises
     ------
     UserError
-        If it cannot be written.
+        If the file cannot be written.
     """
     write(Path(path), draw_svg(lines, captions).encode())

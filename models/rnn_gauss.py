@@ -7,7 +7,7 @@ At each time step t::
     x_t | h_{t-1}  ~ N(theta_mu_t, theta_sig_t^2)      output       (2)
     h_t = LSTM(phi^x(x_t), h_{t-1})                    recurrence   (1)
 
-Only the output differs from RNN-GMM: everything else is read in
+Only the output differs from RNN-GMM: everything else is in
 ``models/rnn_gmm.py``.
 
 Examples
@@ -28,9 +28,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from models.parts import Decoder, Init
-from models.program import run
-from models.rnn_gmm import RNN_GMM
+from cle_port.cost import BiGauss, Gaussian
+from cle_port.layers.recurrent import LSTM
+from models.parts import Head, Init
+from models.rnn_gmm import RNN, blizzard, iamondb
+from models.running import Program, run_program
 from models.settings import Settings
 
 WIDTHS = {
@@ -39,13 +41,26 @@ WIDTHS = {
 }
 
 
-class RNN_Gauss(RNN_GMM):
-    """RNN-GMM with another output; see `models.rnn_gmm.RNN_GMM`."""
+def rnn_gauss(args: Settings, init: Init | None = None) -> RNN:
+    """Make the model: an LSTM, and one Gaussian for x_t, eq. (2)."""
+    if args.dataset == "blizzard":
+        heads = [
+            Head("theta_mu", args.x_dim, "linear"),
+            Head("theta_sig", args.x_dim, "softplus"),
+        ]
+        return RNN(args, LSTM, heads, Gaussian, init)
 
-    def decoder(self, args: Settings, parent: dict[str, int], init: Init) -> Decoder:
-        """Distribution of x_t: one Gaussian."""
-        return Decoder(args, parent, init)
+    # A point of the pen: a bit, and two correlated offsets.
+    heads = [
+        Head("theta_mu", args.x_dim - 1, "linear"),
+        Head("theta_sig", args.x_dim - 1, "softplus"),
+        Head("corr", 1, "tanh"),
+        Head("binary", 1, "sigmoid"),
+    ]
+    return RNN(args, LSTM, heads, BiGauss, init)
 
+
+PROGRAM = Program("rnn_gauss", WIDTHS, rnn_gauss, blizzard, iamondb, __doc__)
 
 if __name__ == "__main__":
-    sys.exit(run("rnn_gauss", RNN_Gauss, WIDTHS, __doc__))
+    sys.exit(run_program(PROGRAM))

@@ -7,10 +7,14 @@ https://arxiv.org/abs/1506.02216, section 2.1.  At each time step t::
     x_t | h_{t-1}  ~ GMM(theta_mu_t, theta_sig_t, coeff_t)    output       (2)
     h_t = LSTM(phi^x(x_t), h_{t-1})                           recurrence   (1)
 
-Trained is the negative log-likelihood of a frame
-(Blizzard) or of a whole line (IAM-OnDB), in nats::
+Training minimises the negative log-likelihood of a frame (Blizzard) or of a
+whole line (IAM-OnDB), in nats::
 
     nll = -log p(x_t | h_{t-1})
+
+The file reads as the original's ``main``: settings, data, nodes and parameters
+(`rnn_gmm`, `RNN`), the step `inner_fn`, scan, cost, the monitored graph,
+``monitor_fn``, model, optimizer, extensions, training (`blizzard`, `iamondb`).
 
 Examples
 --------
@@ -31,15 +35,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
+from cle_port.cost import GMM, BiGMM
+from cle_port.data import Iterator
 from cle_port.layers import StemCell
-from cle_port.layers.recurrent import LSTM
-from cle_port.utils import init_tparams
-from models.parts import Decoder, Init, Stack, average, coeff_stats, initialize, stats
-from models.program import run
+from cle_port.layers.recurrent import LSTM, RecurrentLayer
+from cle_port.models import Model
+from cle_port.train import Training
+from cle_port.train.ext import (
+    EarlyStopping,
+    EpochCount,
+    GradientClipping,
+    Monitoring,
+    Picklize,
+    WeightNorm,
+)
+from cle_port.train.opt import Adam
+from cle_port.utils import init_tparams, sharedX
+from models.channels import average, by_name, coeff_stats, named, stats
+from models.parts import Decoder, Draw, Head, Init, Stack, initialize
+from models.running import Program, Run, run_program
 from models.settings import Settings
 
 WIDTHS = {
@@ -48,15 +67,45 @@ WIDTHS = {
 }
 
 
-class RNN_GMM:
+def rnn_gmm(args: Settings, init: Init | None = None) -> RNN:
+    """Make the model: an LSTM, and a mixture of ``num_k`` Gaussians for x_t, eq. (2)."""
+    k = args.num_k
+    if args.dataset == "blizzard":
+        target_dim = args.x_dim * k
+        heads = [
+            Head("theta_mu", target_dim, "linear"),
+            Head("theta_sig", target_dim, "softplus"),
+            Head("coeff", k, "softmax"),
+        ]
+        return RNN(args, LSTM, heads, GMM, init)
+
+    # A point of the pen: a bit, and two correlated offsets.
+    target_dim = (args.x_dim - 1) * k
+    heads = [
+        Head("theta_mu", target_dim, "linear"),
+        Head("theta_sig", target_dim, "softplus"),
+        Head("coeff", k, "softmax"),
+        Head("corr", k, "tanh"),
+        Head("binary", 1, "sigmoid"),
+    ]
+    return RNN(args, LSTM, heads, BiGMM, init)
+
+
+class RNN:
     """The model: its nodes, its parameters, and the graph from frames to the cost.
 
     Parameters
     ----------
     args : Settings
         Data set, sizes and seed.
+    transition : type of RecurrentLayer
+        The recurrence (1).
+    heads : list of Head
+        Parameters of the distribution of x_t.
+    density : callable
+        Negative log-density of x_t from these parameters, of `cle_port.cost`.
     init : Init, optional
-        Initial values; default are those of the seed.
+        Initial values; the default are those of the seed.
 
     Attributes
     ----------
@@ -65,19 +114,26 @@ class RNN_GMM:
     params : dict of str to TensorSharedVariable
         Parameters by the original's names.
     noise_dim : int
-        Size of the noise that one frame takes: none.
+        Normal numbers that one frame takes: none.
     """
 
     noise_dim = 0
 
-    def __init__(self, args: Settings, init: Init | None = None) -> None:
+    def __init__(
+        self,
+        args: Settings,
+        transition: type[RecurrentLayer],
+        heads: list[Head],
+        density: Callable[..., TensorVariable],
+        init: Init | None = None,
+    ) -> None:
         init = init or Init(args.seed)
 
         # Feature extractor phi^x.
         self.x = Stack("x", {"x_t": args.x_dim}, args.x2s_dim, args.depth, init)
 
         # Recurrence, eq. (1).
-        self.rnn = LSTM(
+        self.rnn = transition(
             name="rnn",
             parent=list(self.x.out),
             parent_dim=list(self.x.out.values()),
@@ -88,17 +144,14 @@ class RNN_GMM:
             init_b=init.b,
         )
 
-        # Output p(x_t | h_{t-1}), eq. (2); of the state [h | c] it reads h.
-        self.theta = self.decoder(args, {"s_tm1": args.rnn_dim}, init)
+        # Output p(x_t | h_{t-1}), eq. (2); it reads h of the state [h | c].
+        state = {"s_tm1": args.rnn_dim}
+        self.theta = Decoder(state, args.p_x_dim, args.depth, heads, density, init)
 
         self.nodes: list[StemCell] = [self.rnn, *self.x.nodes, *self.theta.nodes]
         for node in self.nodes:
             node.saturate = args.sigmoid == "theano"
         self.params = init_tparams(initialize(self.nodes))
-
-    def decoder(self, args: Settings, parent: dict[str, int], init: Init) -> Decoder:
-        """Distribution of x_t: a mixture of ``num_k`` Gaussians."""
-        return Decoder(args, parent, init, args.num_k)
 
     def inner_fn(self, x_t: TensorVariable, s_tm1: TensorVariable) -> TensorVariable:
         """One time step.
@@ -146,23 +199,76 @@ class RNN_GMM:
 
         return {**features, "s": s, **theta}
 
-    def generate_fn(
+    def terms(
+        self, x: TensorVariable, tensors: dict[str, TensorVariable]
+    ) -> dict[str, TensorVariable]:
+        """The negative log-likelihood of each frame, in nats.
+
+        Parameters
+        ----------
+        x : tensor of shape (T, B, x_dim)
+            Frames.
+        tensors : dict of str to tensor
+            From `fprop`.
+
+        Returns
+        -------
+        dict of str to tensor
+            ``nll``, -log p(x_t | h_{t-1}), of shape (T, B).
+        """
+        return {"nll": self.theta.nll(x, tensors)}
+
+    def cost(
         self,
-        eps_t: TensorVariable,
-        s_tm1: TensorVariable,
-        draw: Callable[[dict[str, TensorVariable]], tuple[TensorVariable, TensorVariable]],
+        x: TensorVariable,
+        tensors: dict[str, TensorVariable],
+        mask: TensorVariable | None = None,
+    ) -> list[TensorVariable]:
+        """The negative log-likelihood, averaged, in nats.
+
+        Parameters
+        ----------
+        x, tensors
+            See `terms`.
+        mask : tensor of shape (T, B), optional
+            See `models.channels.average`.
+
+        Returns
+        -------
+        list of scalars
+            ``nll``, which is trained.
+        """
+        return [named(average(self.terms(x, tensors)["nll"], mask), "nll")]
+
+    def channels(
+        self,
+        x: TensorVariable,
+        tensors: dict[str, TensorVariable],
+        mask: TensorVariable | None = None,
+    ) -> list[TensorVariable]:
+        """Further scalars to monitor, named, in the original's order; see `cost`."""
+        channels = [
+            *stats("theta_sig", tensors["theta_sig"], mask),
+            *stats("x", x, mask),
+            *stats("theta_mu", tensors["theta_mu"], mask),
+        ]
+        if "coeff" in tensors:
+            channels += coeff_stats(tensors["coeff"], mask)
+        return channels
+
+    def generate_fn(
+        self, eps_t: TensorVariable, s_tm1: TensorVariable, draw: Draw
     ) -> list[TensorVariable]:
         """One time step of generation, without data.
 
         Parameters
         ----------
         eps_t : tensor of shape (B, 0)
-            Nothing: there is no latent variable.
+            Empty: the model has no latent variable.
         s_tm1 : tensor of shape (B, 2 rnn_dim)
             State [h_{t-1} | c_{t-1}].
         draw : callable
-            Takes the decoder's outputs by name, returns a draw of x_t and the
-            mean that it was drawn around: see `models.parts.Decoder.sample`.
+            Draws x_t from the decoder's outputs.
 
         Returns
         -------
@@ -176,46 +282,116 @@ class RNN_GMM:
 
         return [s_t, x_t, mean_t]
 
-    def cost(
-        self,
-        x: TensorVariable,
-        v: dict[str, TensorVariable],
-        mask: TensorVariable | None = None,
-    ) -> dict[str, TensorVariable]:
-        """The negative log-likelihood, in nats.
 
-        Parameters
-        ----------
-        x : tensor of shape (T, B, x_dim)
-            Frames.
-        v : dict of str to tensor
-            From `fprop`.
-        mask : tensor of shape (T, B), optional
-            See `models.parts.average`.
+def blizzard(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
+    """Make the main loop for Blizzard; the original's ``models/blizzard/rnn_gmm.py``."""
+    args = run.args
+    train_data, valid_data, rows = run.open_blizzard()
+    net = make_net(args)
+    run.describe(net.params)
 
-        Returns
-        -------
-        dict of str to scalar
-            What is trained and tells the best model.
-        """
-        return {"nll": average(self.theta.nll(x, v), mask)}
+    # Trained: rows of consecutive batches follow each other in the recordings.  So the state is
+    # carried over (truncated backpropagation through time) and reset every reset_freq updates.
+    x = train_data.theano_vars(args.batch_size)
+    step_count = sharedX(0, name="step_count")
+    rnn_tm1 = sharedX(np.zeros((args.batch_size, net.rnn.state_dim)), name="rnn_tm1")
+    s_0 = pt.switch(
+        pt.eq(pt.mod(step_count, args.reset_freq), 0),
+        net.rnn.get_init_state(args.batch_size // args.devices),
+        run.part(rnn_tm1, axis=0),
+    )
+    tensors = net.fprop(run.part(x), s_0)
+    (nll,) = net.cost(run.part(x), tensors)
 
-    def monitored(
-        self,
-        x: TensorVariable,
-        v: dict[str, TensorVariable],
-        mask: TensorVariable | None = None,
-    ) -> list[TensorVariable]:
-        """Further channels to monitor, named scalars in the original's order."""
-        channels = [
-            *stats("theta_sig", v["theta_sig"], mask),
-            *stats("x", x, mask),
-            *stats("theta_mu", v["theta_mu"], mask),
-        ]
-        if "coeff" in v:
-            channels += coeff_stats(v["coeff"], mask)
-        return channels
+    # Monitored: another batch size, from a state of zeros.  Each device takes a whole batch.
+    m_x = valid_data.theano_vars(args.m_batch_size * args.devices)
+    m_s_0 = net.rnn.get_init_state(args.m_batch_size)
+    m_tensors = net.fprop(run.part(m_x), m_s_0)
+    ddout = [*net.cost(run.part(m_x), m_tensors), *net.channels(run.part(m_x), m_tensors)]
+    monitor_fn = run.compile([m_x], ddout)
 
+    model = Model(inputs=[x], params=net.params, nodes=net.nodes)
+    model.set_updates({step_count: step_count + 1, rnn_tm1: run.whole(tensors["s"][-1], axis=0)})
+    model.forward = tensors | by_name([nll])
+    optimizer = Adam(lr=args.lr)
+
+    train_rows = Iterator(train_data, args.batch_size, start=0, end=rows.train_end)
+    m_train = Iterator(train_data, args.m_batch_size, start=0, end=rows.monitor_rows)
+    m_valid = Iterator(valid_data, args.m_batch_size, start=rows.valid_start, end=rows.valid_end)
+    m_data = [m_train, m_valid]
+    saving = {"freq": args.monitoring_freq, "force_save_freq": args.force_saving_freq}
+    extension = [
+        GradientClipping(batch_size=args.batch_size, check_nan=1),
+        EpochCount(args.epoch),
+        Monitoring(freq=args.monitoring_freq, monitor_fn=monitor_fn, ddout=ddout, data=m_data),
+        Picklize(path=run.files.folder, keep=args.keep, **saving),
+        EarlyStopping(path=run.files.folder, channel="valid_nll", **saving),
+        WeightNorm(),
+    ]
+    return Training(
+        name=run.name,
+        data=train_rows,
+        model=model,
+        optimizer=optimizer,
+        cost=nll,
+        outputs=[nll],
+        extension=[*extension, *run.extensions()],
+        **run.options(train_rows, m_valid),
+    )
+
+
+def iamondb(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
+    """Make the main loop for IAM-OnDB; the original's ``models/iamondb/rnn_gmm.py``."""
+    args = run.args
+    train_data, valid_data = run.open_iamondb()
+    net = make_net(args)
+    run.describe(net.params)
+
+    def graph(batch_size: int) -> tuple[list[TensorVariable], dict[str, TensorVariable], list]:
+        """Inputs, tensors and channels; every line starts from a state of zeros."""
+        x, mask = train_data.theano_vars(batch_size)
+        x_in, mask_in = run.part(x), run.part(mask)
+        s_0 = net.rnn.get_init_state(batch_size // args.devices)
+        tensors = net.fprop(x_in, s_0)
+        costs = net.cost(x_in, tensors, mask_in)
+        ddout = [*costs, *net.channels(x_in, tensors, mask_in)]
+        return [x, mask], tensors | by_name(costs), ddout
+
+    # The trained graph is monitored, too.  Several devices monitor a whole batch each.
+    inputs, tensors, ddout = graph(args.batch_size)
+    nll = ddout[0]
+    m_inputs, m_ddout = inputs, ddout
+    if args.devices > 1:
+        m_inputs, _, m_ddout = graph(args.batch_size * args.devices)
+
+    model = Model(inputs=inputs, params=net.params, nodes=net.nodes, forward=tensors)
+    optimizer = Adam(lr=args.lr)
+
+    train_lines = Iterator(train_data, args.batch_size)
+    valid_lines = Iterator(valid_data, args.batch_size)
+    m_data = [valid_lines]
+    freq, path = args.monitoring_freq, run.files.folder
+    extension = [
+        GradientClipping(batch_size=args.batch_size),
+        EpochCount(args.epoch),
+        Monitoring(freq=freq, inputs=m_inputs, ddout=m_ddout, data=m_data),
+        Picklize(freq=freq, path=path, keep=args.keep),
+        EarlyStopping(freq=freq, path=path, channel="valid_nll"),
+        WeightNorm(),
+    ]
+    return Training(
+        name=run.name,
+        data=train_lines,
+        model=model,
+        optimizer=optimizer,
+        cost=nll,
+        outputs=[nll],
+        extension=[*extension, *run.extensions()],
+        **run.options(train_lines, valid_lines),
+    )
+
+
+PROGRAM = Program("rnn_gmm", WIDTHS, rnn_gmm, blizzard, iamondb, __doc__)
 
 if __name__ == "__main__":
-    sys.exit(run("rnn_gmm", RNN_GMM, WIDTHS, __doc__))
+    sys.exit(run_program(PROGRAM))

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cle_port.backend import BACKENDS
-from cle_port.command_line import Parser
+from cle_port.console.command_line import Parser
 from cle_port.errors import UserError
-from cle_port.mrg import M2
+from cle_port.graph import GRAPHS, MEMORY
+from cle_port.graph.backend import BACKENDS
 from cle_port.train import ON_NAN
+from cle_port.utils.mrg import M2
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
 LONGEST_FILE = 2**20  # characters
@@ -43,9 +44,9 @@ class Settings:
     Keys up to ``debug`` are those of the original's ``config.txt``; the widths
     are literals in its scripts; the rest is ours.
 
-    A resumed run has the settings of its checkpoint.  What is marked ``may_change``
-    may be given anew, since parameters do not depend on it; what is marked
-    ``of_call`` is not even taken over.
+    A resumed run has the settings of its checkpoint.  Settings marked
+    ``may_change`` may be given anew, because parameters do not depend on them;
+    settings marked ``of_call`` are never taken over.
     """
 
     dataset: str = _setting("blizzard", "data set to train on", choices=("blizzard", "iamondb"))
@@ -128,6 +129,19 @@ class Settings:
         None, "stop after so many updates", metavar="N", least=1, most=MAX_COUNT, of_call=True
     )
     backend: str = _setting("auto", "compiler to use", choices=BACKENDS, may_change=True)
+    graph: str = _setting(
+        "fast",
+        "rewritings of the graph: PyTensor's and this port's, or PyTensor's only (same numbers, "
+        "slower; to learn, to debug, or when a new PyTensor misbehaves)",
+        choices=GRAPHS,
+        may_change=True,
+    )
+    memory: str = _setting(
+        "kept",
+        "working memory on JAX: keep it between updates (a fifth faster), or not",
+        choices=MEMORY,
+        may_change=True,
+    )
     devices: int = _setting(
         1,
         "devices that share each batch, in all processes together (docs/devices.md)",

@@ -10,7 +10,7 @@ At each time step t::
     z_t | x_t, h_{t-1}  ~ N(phi_mu_t, phi_sig_t^2)          inference    (9)
 
 Only generation differs from VRNN-GMM: everything else, the time step
-`inner_fn` above all, is read in ``models/vrnn_gmm.py``.
+`inner_fn` above all, is in ``models/vrnn_gmm.py``.
 
 Examples
 --------
@@ -30,10 +30,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from models.parts import Decoder, Init
-from models.program import run
+from cle_port.cost import BiGauss, Gaussian
+from cle_port.layers.recurrent import LSTM
+from models.parts import Head, Init
+from models.running import Program, run_program
 from models.settings import Settings
-from models.vrnn_gmm import VRNN_GMM
+from models.vrnn_gmm import VRNN, blizzard, iamondb
 from models.vrnn_gmm import WIDTHS as WIDTHS_GMM
 
 WIDTHS = {
@@ -42,13 +44,26 @@ WIDTHS = {
 }
 
 
-class VRNN_Gauss(VRNN_GMM):
-    """VRNN-GMM with another decoder; see `models.vrnn_gmm.VRNN_GMM`."""
+def vrnn_gauss(args: Settings, init: Init | None = None) -> VRNN:
+    """Make the model: an LSTM, and one Gaussian for x_t, eq. (6)."""
+    if args.dataset == "blizzard":
+        heads = [
+            Head("theta_mu", args.x_dim, "linear"),
+            Head("theta_sig", args.x_dim, "softplus"),
+        ]
+        return VRNN(args, LSTM, heads, Gaussian, init)
 
-    def decoder(self, args: Settings, parent: dict[str, int], init: Init) -> Decoder:
-        """Distribution of x_t: one Gaussian."""
-        return Decoder(args, parent, init)
+    # A point of the pen: a bit, and two correlated offsets.
+    heads = [
+        Head("theta_mu", args.x_dim - 1, "linear"),
+        Head("theta_sig", args.x_dim - 1, "softplus"),
+        Head("corr", 1, "tanh"),
+        Head("binary", 1, "sigmoid"),
+    ]
+    return VRNN(args, LSTM, heads, BiGauss, init)
 
+
+PROGRAM = Program("vrnn_gauss", WIDTHS, vrnn_gauss, blizzard, iamondb, __doc__)
 
 if __name__ == "__main__":
-    sys.exit(run("vrnn_gauss", VRNN_Gauss, WIDTHS, __doc__))
+    sys.exit(run_program(PROGRAM))

@@ -9,10 +9,15 @@ At each time step t::
     h_t = LSTM(phi^x(x_t), phi^z(z_t), h_{t-1})             recurrence   (7)
     z_t | x_t, h_{t-1}  ~ N(phi_mu_t, phi_sig_t^2)          inference    (9)
 
-Trained is the bound (11) on the negative log-likelihood of a frame
+Training minimises the bound (11) on the negative log-likelihood of a frame
 (Blizzard) or of a whole line (IAM-OnDB), in nats::
 
     nll_upper_bound = -log p(x_t | z_t, h_{t-1}) + KL(q(z_t | .) || p(z_t | .))
+
+The file reads as the original's ``main``: settings, data, nodes and parameters
+(`vrnn_gmm`, `VRNN`), the step `inner_fn`, scan, costs, the monitored graph,
+``monitor_fn``, model, optimizer, extensions, training (`blizzard`, `iamondb`).
+docs/fidelity.md has a table of its sections beside the original's lines.
 
 Examples
 --------
@@ -33,27 +38,41 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
-from cle_port.cost import KLGaussianGaussian
+from cle_port.cost import GMM, BiGMM, KLGaussianGaussian
+from cle_port.data import Iterator
+from cle_port.data.noise import WithNoise
 from cle_port.layers import StemCell
-from cle_port.layers.recurrent import LSTM
-from cle_port.utils import init_tparams
+from cle_port.layers.recurrent import LSTM, RecurrentLayer
+from cle_port.models import Model
+from cle_port.train import Training
+from cle_port.train.ext import (
+    EarlyStopping,
+    EpochCount,
+    GradientClipping,
+    Monitoring,
+    Picklize,
+    WeightNorm,
+)
+from cle_port.train.opt import Adam
+from cle_port.utils import init_tparams, sharedX
 from cle_port.utils.op import Gaussian_sample
+from models.channels import average, by_name, coeff_stats, named, stats
 from models.parts import (
     Decoder,
+    Draw,
     GaussianNet,
+    Head,
     Init,
     Stack,
     StandardGaussian,
-    average,
-    coeff_stats,
     initialize,
-    stats,
 )
-from models.program import run
+from models.running import Program, Run, run_program
 from models.settings import Settings
 
 WIDTHS = {
@@ -76,15 +95,45 @@ WIDTHS = {
 }
 
 
-class VRNN_GMM:
+def vrnn_gmm(args: Settings, init: Init | None = None) -> VRNN:
+    """Make the model: an LSTM, and a mixture of ``num_k`` Gaussians for x_t, eq. (6)."""
+    k = args.num_k
+    if args.dataset == "blizzard":
+        target_dim = args.x_dim * k
+        heads = [
+            Head("theta_mu", target_dim, "linear"),
+            Head("theta_sig", target_dim, "softplus"),
+            Head("coeff", k, "softmax"),
+        ]
+        return VRNN(args, LSTM, heads, GMM, init)
+
+    # A point of the pen: a bit, and two correlated offsets.
+    target_dim = (args.x_dim - 1) * k
+    heads = [
+        Head("theta_mu", target_dim, "linear"),
+        Head("theta_sig", target_dim, "softplus"),
+        Head("coeff", k, "softmax"),
+        Head("corr", k, "tanh"),
+        Head("binary", 1, "sigmoid"),
+    ]
+    return VRNN(args, LSTM, heads, BiGMM, init)
+
+
+class VRNN:
     """The model: its nodes, its parameters, and the graph from frames to the bound.
 
     Parameters
     ----------
     args : Settings
         Data set, sizes and seed.
+    transition : type of RecurrentLayer
+        The recurrence (7).
+    heads : list of Head
+        Parameters of the distribution of x_t.
+    density : callable
+        Negative log-density of x_t from these parameters, of `cle_port.cost`.
     init : Init, optional
-        Initial values; default are those of the seed.
+        Initial values; the default are those of the seed.
 
     Attributes
     ----------
@@ -93,16 +142,23 @@ class VRNN_GMM:
     params : dict of str to TensorSharedVariable
         Parameters by the original's names.
     noise_dim : int
-        Size of the noise that one frame takes: the dimension of z.
+        Normal numbers that one frame takes: the dimension of z.
     """
 
-    def __init__(self, args: Settings, init: Init | None = None) -> None:
+    def __init__(
+        self,
+        args: Settings,
+        transition: type[RecurrentLayer],
+        heads: list[Head],
+        density: Callable[..., TensorVariable],
+        init: Init | None = None,
+    ) -> None:
         init = init or Init(args.seed)
         self.dataset = args.dataset
         self.noise_dim = args.z_dim
-        state = {"s_tm1": args.rnn_dim}  # of [h | c] the layers read h
+        state = {"s_tm1": args.rnn_dim}  # the layers read h of the state [h | c]
 
-        # x_4, z_4 below: the last of a stack's layers, the 4th as on Blizzard.
+        # x_4 and z_4 below are the last layers of a stack, which has four layers on Blizzard.
 
         # Feature extractors phi^x and phi^z.
         self.x = Stack("x", {"x_t": args.x_dim}, args.x2s_dim, args.depth, init)
@@ -110,7 +166,7 @@ class VRNN_GMM:
 
         # Recurrence, eq. (7).
         inputs = self.x.out | self.z.out
-        self.rnn = LSTM(
+        self.rnn = transition(
             name="rnn",
             parent=list(inputs),
             parent_dim=list(inputs.values()),
@@ -134,7 +190,7 @@ class VRNN_GMM:
         )
 
         # Generation p(x_t | z_t, h_{t-1}), eq. (6).
-        self.theta = self.decoder(args, self.z.out | state, init)
+        self.theta = Decoder(self.z.out | state, args.p_x_dim, args.depth, heads, density, init)
 
         self.nodes: list[StemCell] = [
             self.rnn,
@@ -148,9 +204,13 @@ class VRNN_GMM:
             node.saturate = args.sigmoid == "theano"
         self.params = init_tparams(initialize(self.nodes))
 
-    def decoder(self, args: Settings, parent: dict[str, int], init: Init) -> Decoder:
-        """Distribution of x_t: a mixture of ``num_k`` Gaussians."""
-        return Decoder(args, parent, init, args.num_k)
+    def noise(self, x: TensorVariable) -> TensorVariable:
+        """Symbolic standard normal noise, shape (T, B, z_dim), for frames x of shape (T, B, x_dim).
+
+        The original draws inside the scan; here the noise is an input.
+        """
+        shape = (*x.type.shape[:2], self.noise_dim)
+        return pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)
 
     def inner_fn(
         self, x_t: TensorVariable, eps_t: TensorVariable, s_tm1: TensorVariable
@@ -214,8 +274,8 @@ class VRNN_GMM:
             return_updates=False,
         )
 
-        # x_t depends on h_{t-1}: shift the states by one step.  The decoder
-        # feeds nothing back, so it needs no scan.
+        # x_t depends on h_{t-1}: shift the states by one step.  The decoder feeds nothing back, so
+        # it stays outside of the scan.
         s_tm1 = pt.concatenate([s_0[None, :, :], s[:-1]], axis=0)
         theta = self.theta.fprop([z_4, s_tm1], self.params)  # (6)
 
@@ -230,11 +290,76 @@ class VRNN_GMM:
             **theta,
         }
 
-    def generate_fn(
+    def terms(
+        self, x: TensorVariable, tensors: dict[str, TensorVariable]
+    ) -> dict[str, TensorVariable]:
+        """The two terms of the bound (11) for each frame, in nats.
+
+        Parameters
+        ----------
+        x : tensor of shape (T, B, x_dim)
+            Frames.
+        tensors : dict of str to tensor
+            From `fprop`.
+
+        Returns
+        -------
+        dict of str to tensor
+            ``recon``, -log p(x_t | z_t, h_{t-1}), and ``kl``, both of shape (T, B).
+        """
+        recon = self.theta.nll(x, tensors)
+        kl = KLGaussianGaussian(
+            tensors["phi_mu"], tensors["phi_sig"], tensors["prior_mu"], tensors["prior_sig"]
+        )
+        return {"recon": recon, "kl": kl}
+
+    def cost(
         self,
-        eps_t: TensorVariable,
-        s_tm1: TensorVariable,
-        draw: Callable[[dict[str, TensorVariable]], tuple[TensorVariable, TensorVariable]],
+        x: TensorVariable,
+        tensors: dict[str, TensorVariable],
+        mask: TensorVariable | None = None,
+    ) -> list[TensorVariable]:
+        """The bound (11) and its two terms, averaged, in nats.
+
+        Parameters
+        ----------
+        x, tensors
+            See `terms`.
+        mask : tensor of shape (T, B), optional
+            See `models.channels.average`.
+
+        Returns
+        -------
+        list of scalars
+            ``nll_upper_bound``, which is trained, ``recon_term`` and ``kl_term``.
+        """
+        terms = self.terms(x, tensors)
+        recon_term = named(average(terms["recon"], mask), "recon_term")
+        kl_term = named(average(terms["kl"], mask), "kl_term")
+        nll_upper_bound = named(recon_term + kl_term, "nll_upper_bound")
+        return [nll_upper_bound, recon_term, kl_term]
+
+    def channels(
+        self,
+        x: TensorVariable,
+        tensors: dict[str, TensorVariable],
+        mask: TensorVariable | None = None,
+    ) -> list[TensorVariable]:
+        """Further scalars to monitor, named, in the original's order; see `cost`."""
+        channels = [
+            *stats("phi_sig", tensors["phi_sig"], mask),
+            *stats("prior_sig", tensors["prior_sig"], mask),
+            *stats("theta_sig", tensors["theta_sig"], mask),
+            *stats("x", x, mask),
+            *stats("theta_mu", tensors["theta_mu"], mask),
+        ]
+        # The original's script for Blizzard does not monitor the mixture's weights.
+        if "coeff" in tensors and self.dataset == "iamondb":
+            channels += coeff_stats(tensors["coeff"], mask)
+        return channels
+
+    def generate_fn(
+        self, eps_t: TensorVariable, s_tm1: TensorVariable, draw: Draw
     ) -> list[TensorVariable]:
         """One time step of generation, without data.
 
@@ -245,8 +370,7 @@ class VRNN_GMM:
         s_tm1 : tensor of shape (B, 2 rnn_dim)
             State [h_{t-1} | c_{t-1}].
         draw : callable
-            Takes the decoder's outputs by name, returns a draw of x_t and the
-            mean that it was drawn around: see `models.parts.Decoder.sample`.
+            Draws x_t from the decoder's outputs.
 
         Returns
         -------
@@ -270,54 +394,123 @@ class VRNN_GMM:
 
         return [s_t, x_t, mean_t]
 
-    def cost(
-        self,
-        x: TensorVariable,
-        v: dict[str, TensorVariable],
-        mask: TensorVariable | None = None,
-    ) -> dict[str, TensorVariable]:
-        """The bound (11) and its two terms, in nats.
 
-        Parameters
-        ----------
-        x : tensor of shape (T, B, x_dim)
-            Frames.
-        v : dict of str to tensor
-            From `fprop`.
-        mask : tensor of shape (T, B), optional
-            See `models.parts.average`.
+def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
+    """Make the main loop for Blizzard; the original's ``models/blizzard/vrnn_gmm.py``."""
+    args = run.args
+    train_data, valid_data, rows = run.open_blizzard()
+    net = make_net(args)
+    run.describe(net.params)
 
-        Returns
-        -------
-        dict of str to scalar
-            First what is trained and tells the best model, then its terms.
-        """
-        recon = self.theta.nll(x, v)
-        kl = KLGaussianGaussian(v["phi_mu"], v["phi_sig"], v["prior_mu"], v["prior_sig"])
-        recon_term = average(recon, mask)
-        kl_term = average(kl, mask)
-        nll_upper_bound = recon_term + kl_term
-        return {"nll_upper_bound": nll_upper_bound, "recon_term": recon_term, "kl_term": kl_term}
+    # Trained: rows of consecutive batches follow each other in the recordings.  So the state is
+    # carried over (truncated backpropagation through time) and reset every reset_freq updates.
+    x = train_data.theano_vars(args.batch_size)
+    eps = net.noise(x)
+    step_count = sharedX(0, name="step_count")
+    rnn_tm1 = sharedX(np.zeros((args.batch_size, net.rnn.state_dim)), name="rnn_tm1")
+    s_0 = pt.switch(
+        pt.eq(pt.mod(step_count, args.reset_freq), 0),
+        net.rnn.get_init_state(args.batch_size // args.devices),
+        run.part(rnn_tm1, axis=0),
+    )
+    tensors = net.fprop(run.part(x), s_0, run.part(eps))
+    nll_upper_bound, recon_term, kl_term = net.cost(run.part(x), tensors)
 
-    def monitored(
-        self,
-        x: TensorVariable,
-        v: dict[str, TensorVariable],
-        mask: TensorVariable | None = None,
-    ) -> list[TensorVariable]:
-        """Further channels to monitor, named scalars in the original's order."""
-        channels = [
-            *stats("phi_sig", v["phi_sig"], mask),
-            *stats("prior_sig", v["prior_sig"], mask),
-            *stats("theta_sig", v["theta_sig"], mask),
-            *stats("x", x, mask),
-            *stats("theta_mu", v["theta_mu"], mask),
-        ]
-        # The original's script for Blizzard does not look at the mixture's weights.
-        if "coeff" in v and self.dataset == "iamondb":
-            channels += coeff_stats(v["coeff"], mask)
-        return channels
+    # Monitored: another batch size, from a state of zeros.  Each device takes a whole batch.
+    m_x = valid_data.theano_vars(args.m_batch_size * args.devices)
+    m_eps = net.noise(m_x)
+    m_s_0 = net.rnn.get_init_state(args.m_batch_size)
+    m_tensors = net.fprop(run.part(m_x), m_s_0, run.part(m_eps))
+    ddout = [*net.cost(run.part(m_x), m_tensors), *net.channels(run.part(m_x), m_tensors)]
+    monitor_fn = run.compile([m_x, m_eps], ddout)
 
+    model = Model(inputs=[x, eps], params=net.params, nodes=net.nodes)
+    model.set_updates({step_count: step_count + 1, rnn_tm1: run.whole(tensors["s"][-1], axis=0)})
+    model.forward = tensors | by_name([nll_upper_bound, recon_term, kl_term])
+    optimizer = Adam(lr=args.lr)
+
+    # In the original each scan draws from its own stream of noise.
+    noise, m_noise = run.noise_streams(net.noise_dim, 2)
+    train_rows = Iterator(train_data, args.batch_size, start=0, end=rows.train_end)
+    m_train = Iterator(train_data, args.m_batch_size, start=0, end=rows.monitor_rows)
+    m_valid = Iterator(valid_data, args.m_batch_size, start=rows.valid_start, end=rows.valid_end)
+    m_data = [WithNoise(m_train, m_noise), WithNoise(m_valid, m_noise)]
+    saving = {"freq": args.monitoring_freq, "force_save_freq": args.force_saving_freq}
+    extension = [
+        GradientClipping(batch_size=args.batch_size, check_nan=1),
+        EpochCount(args.epoch),
+        Monitoring(freq=args.monitoring_freq, monitor_fn=monitor_fn, ddout=ddout, data=m_data),
+        Picklize(path=run.files.folder, keep=args.keep, **saving),
+        EarlyStopping(path=run.files.folder, channel="valid_nll_upper_bound", **saving),
+        WeightNorm(),
+    ]
+    return Training(
+        name=run.name,
+        data=WithNoise(train_rows, noise),
+        model=model,
+        optimizer=optimizer,
+        cost=nll_upper_bound,
+        outputs=[nll_upper_bound],
+        extension=[*extension, *run.extensions()],
+        **run.options(train_rows, m_valid, {"train": noise, "monitor": m_noise}),
+    )
+
+
+def iamondb(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
+    """Make the main loop for IAM-OnDB; the original's ``models/iamondb/vrnn_gmm.py``."""
+    args = run.args
+    train_data, valid_data = run.open_iamondb()
+    net = make_net(args)
+    run.describe(net.params)
+
+    def graph(batch_size: int) -> tuple[list[TensorVariable], dict[str, TensorVariable], list]:
+        """Inputs, tensors and channels; every line starts from a state of zeros."""
+        x, mask = train_data.theano_vars(batch_size)
+        eps = net.noise(x)
+        x_in, mask_in = run.part(x), run.part(mask)
+        s_0 = net.rnn.get_init_state(batch_size // args.devices)
+        tensors = net.fprop(x_in, s_0, run.part(eps))
+        costs = net.cost(x_in, tensors, mask_in)
+        ddout = [*costs, *net.channels(x_in, tensors, mask_in)]
+        return [x, mask, eps], tensors | by_name(costs), ddout
+
+    # The trained graph is monitored, too.  Several devices monitor a whole batch each.
+    inputs, tensors, ddout = graph(args.batch_size)
+    nll_upper_bound = ddout[0]
+    m_inputs, m_ddout = inputs, ddout
+    if args.devices > 1:
+        m_inputs, _, m_ddout = graph(args.batch_size * args.devices)
+
+    model = Model(inputs=inputs, params=net.params, nodes=net.nodes, forward=tensors)
+    optimizer = Adam(lr=args.lr)
+
+    # In the original the one graph draws from one stream of noise.
+    (noise,) = run.noise_streams(net.noise_dim, 1)
+    train_lines = Iterator(train_data, args.batch_size)
+    valid_lines = Iterator(valid_data, args.batch_size)
+    m_data = [WithNoise(valid_lines, noise)]
+    freq, path = args.monitoring_freq, run.files.folder
+    extension = [
+        GradientClipping(batch_size=args.batch_size),
+        EpochCount(args.epoch),
+        Monitoring(freq=freq, inputs=m_inputs, ddout=m_ddout, data=m_data),
+        Picklize(freq=freq, path=path, keep=args.keep),
+        EarlyStopping(freq=freq, path=path, channel="valid_nll_upper_bound"),
+        WeightNorm(),
+    ]
+    return Training(
+        name=run.name,
+        data=WithNoise(train_lines, noise),
+        model=model,
+        optimizer=optimizer,
+        cost=nll_upper_bound,
+        outputs=[nll_upper_bound],
+        extension=[*extension, *run.extensions()],
+        **run.options(train_lines, valid_lines, {"train": noise}),
+    )
+
+
+PROGRAM = Program("vrnn_gmm", WIDTHS, vrnn_gmm, blizzard, iamondb, __doc__)
 
 if __name__ == "__main__":
-    sys.exit(run("vrnn_gmm", VRNN_GMM, WIDTHS, __doc__))
+    sys.exit(run_program(PROGRAM))

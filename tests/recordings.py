@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cle_port.compare.differences import largest_difference
-from cle_port.compare.recording import Recording, below
+from compare.differences import largest_difference
+from compare.recording import Recording, below
 
 __all__ = ["FOLDERS", "PROJECT", "below", "largest_difference", "path_of", "read"]
 

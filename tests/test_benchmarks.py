@@ -1,19 +1,21 @@
-"""Benchmarks: that they compare what they say; how fast anything is, they find out themselves."""
+"""Benchmarks: that they compare what they say.  They measure speed; these tests do not."""
 
 import argparse
+import importlib
 import importlib.util
 
 import h5py
 import numpy as np
 import pytest
 
-from benchmarks import compare, data, problem
+from benchmarks import compare, data, left_behind, memory, problem
 from benchmarks.common import NAMED, table
 from benchmarks.growth import Figures, report
 from benchmarks.peers.gemm import products, with_numpy
-from datasets.hdf5_rows import HDF5Rows
+from datasets.hdf5.rows import HDF5Rows
 from models.settings import Settings
-from models.vrnn_gmm import VRNN_GMM
+from models.vrnn_gmm import vrnn_gmm
+from tests.recordings import PROJECT
 
 TINY = {**compare.TOY, "x_dim": 8}
 
@@ -29,9 +31,17 @@ def written(tmp_path_factory):
     return folders
 
 
+MODULES = sorted((PROJECT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])
+def test_every_module_is_importable(path):
+    importlib.import_module(f"benchmarks.{path.stem}")
+
+
 def test_problem_has_the_parameters_of_the_model(written):
     read = problem.read(written["iamondb"])
-    net = VRNN_GMM(read.settings, problem.QuickInit(1))
+    net = vrnn_gmm(read.settings, problem.QuickInit(1))
     assert {k: v.shape for k, v in read.params.items()} == {
         k: v.get_value().shape for k, v in net.params.items()
     }
@@ -55,14 +65,14 @@ def test_lines_have_lengths_of_their_own():
 
 
 def test_products_of_an_update(written):
-    """Six times weights times rows, less the gradient for the data that nobody needs."""
+    """Six times weights times rows, less the gradient with respect to the data."""
     read = problem.read(written["blizzard"])
     weights = sum(p.size for p in read.params.values() if p.ndim == 2)
     n_row = 5 * read.settings.batch_size
     unused = 2 * n_row * read.params["W_x_t__x_1"].size
     todo = products(read, n_step=5)
     assert todo.gflop(5) * 1e9 == pytest.approx(6 * n_row * weights - unused)
-    # phi_1 from h, phi_2, both heads, z_1, z_2, LSTM from z and h; forwards and backwards.
+    # phi_1 from h, phi_2, both heads, z_1, z_2, LSTM from z and h; forward and backward.
     assert len(todo.frame_by_frame) == 2 * 8
     with_numpy(todo, 5, np.dtype("float32"))()
 
@@ -93,6 +103,36 @@ def test_large_file_is_whole(tmp_path):
     rows.close()
     with h5py.File(path) as file:
         assert file["data"].id.get_num_chunks() == 7
+
+
+def test_the_load_of_the_machine_cancels_out():
+    """After the run the machine is twice as slow; NumPy is as fast as before beside it."""
+    quiet, busy = [[1e-4, 5e-5]] * 3, [[2e-4, 1e-4]] * 3
+    moments = {"before": quiet, "during": quiet, "after": busy}
+    measured = {m: dict.fromkeys(left_behind.TASKS, times) for m, times in moments.items()}
+    lines = left_behind.report({"kept": [measured, measured]}).splitlines()
+    assert len(lines) == 2 + len(left_behind.TASKS)
+    cells = [cell.strip() for cell in lines[-1].split("|")[-6:-1]]
+    assert cells == ["100.00", "100.00", "200.00", "1.00 (1.00-1.00)", "1.00 (1.00-1.00)"]
+
+
+def test_every_task_is_timed():
+    times = left_behind.time_tasks(2)
+    assert set(times) == set(left_behind.TASKS)
+    assert all(len(pairs) == 2 and min(min(p) for p in pairs) > 0 for pairs in times.values())
+
+
+def test_kept_memory_is_compared_turn_by_turn():
+    def turn(seconds, faults):
+        return {"seconds": [seconds] * 4, "faults": faults, "system": 0.4, "peak": 500.0}
+
+    kept, plain = [turn(0.8, 40), turn(1.6, 40)], [turn(1.0, 4000), turn(2.0, 4000)]
+    lines = memory.report({"A-small": {"kept": kept, "plain": plain}}).splitlines()
+    assert [cell.strip() for cell in lines[-1].split("|")[1:-1]] == [
+        *("A-small", "0.80", "0.80-0.80", "0.80")
+    ]
+    assert "| A-small  | plain  | 1.5000" in lines[3]
+    assert " 1000 " in lines[3]
 
 
 def test_table_is_aligned():

@@ -8,20 +8,19 @@ import pytest
 
 from cle_port.data import Iterator
 from cle_port.errors import UserError
-from datasets import hdf5_rows
 from datasets.blizzard import (
     Blizzard,
     Blizzard_tbptt,
     describe_split,
-    load_statistics,
     row_ranges,
     running_statistics,
-    save_statistics,
     true_statistics,
     whole_batches,
 )
 from datasets.grep_blizzard_hdf5 import fetch_blizzard, fetch_blizzard_tbptt, find_npy
-from datasets.hdf5_rows import HDF5Rows, RowWriter
+from datasets.hdf5 import rows as hdf5_rows
+from datasets.hdf5.rows import HDF5Rows, RowWriter
+from datasets.hdf5.statistics import load_statistics, save_statistics
 
 BLIZZARD = Path(__file__).parent / "reference" / "artifacts" / "blizzard"
 REFERENCE = np.load(BLIZZARD.parent / "blizzard_h5.npz")
@@ -247,7 +246,7 @@ def test_unusable_statistics_are_refused(tmp_path, mean, std):
 def test_statistics_file_missing_or_damaged(tmp_path, content):
     if content is not None:
         (tmp_path / "x_normal.npz").write_bytes(content)
-    with pytest.raises(UserError, match="blizzard build") as caught:
+    with pytest.raises(UserError, match=r"datasets\.build blizzard") as caught:
         load_statistics(tmp_path, "x")
     assert "x_normal.npz" in one_line(caught)
 
@@ -267,17 +266,17 @@ def test_statistics_that_cannot_be_written(tmp_path):
 
 
 def passes(n_rows, batch_size, m_batch_size):
-    """Starts and lengths of all batches that a program goes through."""
+    """Return the starts and lengths of all batches of a program."""
     ranges = row_ranges(n_rows, batch_size, m_batch_size)
 
-    class Rows:
+    class CountedRows:
         name = "rows"
 
         def slices(self, start, end):
             return start, min(end, n_rows) - start
 
     def over(size, start, end):
-        return list(Iterator(Rows(), size, start=start, end=end))
+        return list(Iterator(CountedRows(), size, start=start, end=end))
 
     return (
         over(batch_size, 0, ranges.train_end),
@@ -295,20 +294,20 @@ def passes(n_rows, batch_size, m_batch_size):
     "sizes", [(128, 1280), (100, 1280), (128, 1000), (1, 1), (2040064, 112640)]
 )
 def test_ranges_of_the_original_file(n_rows, sizes):
-    """Its scripts' literals, whatever the batch sizes; the published file has some 2267008 rows."""
+    """The original's literals, for any batch sizes; the published file has about 2267008 rows."""
     ranges = row_ranges(n_rows, *sizes)
     assert ranges == (2040064, 112640, 2040064, 2152704)
     line = describe_split(ranges, n_rows)
     assert (
         f"2040064 for training, 112640 for validation, {n_rows - 2152704} left for a test" in line
     )
-    assert "the original's split, since the file has at least its 2152704 rows" in line
+    assert "the original's split, because the file has at least its 2152704 rows" in line
 
 
 def test_a_smaller_file_says_that_it_is():
     line = describe_split(row_ranges(2152703, 128, 1280), 2152703)
-    assert "2045056 for training, 107520 for validation: " in line
-    assert "fewer rows than the original's 2152704, a twentieth" in line
+    assert "2045056 for training, 107520 for validation: a twentieth" in line
+    assert "fewer rows than the original's 2152704" in line
 
 
 @pytest.mark.parametrize(
@@ -354,7 +353,7 @@ def test_passes_are_whole_batches_and_do_not_overlap(n_rows, batch_size, m_batch
     ("start", "end", "batch_size", "expected"),
     [
         (2040064, 2152704, 1280, 2152704),  # the original's own
-        (2040064, 2152704, 100, 2152604),  # would read 60 rows of the test, or none
+        (2040064, 2152704, 100, 2152604),  # 2152704 would read 60 test rows
         (0, 45, 6, 45),
         (31, 45, 6, 45),
         (5, 45, 6, 39),
@@ -415,7 +414,7 @@ def test_wrong_content_is_refused(tmp_path, rows, message):
     write_rows(tmp_path / "x.h5", rows)
     with pytest.raises(UserError, match=message) as caught:
         Blizzard_tbptt(path=tmp_path, file_name="x", frame_size=5, **STATISTICS)
-    assert "blizzard build" in one_line(caught)
+    assert "datasets.build blizzard" in one_line(caught)
 
 
 def test_wrong_name_of_the_data_set(tmp_path):
@@ -449,7 +448,7 @@ def test_wrong_arguments(kwargs, message):
 
 @pytest.mark.parametrize("folder", ["none", ""])
 def test_missing_data_path(tmp_path, folder):
-    with pytest.raises(UserError, match=r"check the path|blizzard build") as caught:
+    with pytest.raises(UserError, match=r"check the path|datasets\.build blizzard") as caught:
         Blizzard_tbptt(path=tmp_path / folder, **STATISTICS)
     one_line(caught)
     assert list(tmp_path.iterdir()) == []
@@ -472,7 +471,7 @@ def small_file(tmp_path):
 
 
 def read_damaged(tmp_path, content, name):
-    """Read all rows of a damaged file; None if it was refused."""
+    """Read all rows of a damaged file; return None after an error."""
     path = tmp_path / name
     path.write_bytes(content)
     try:

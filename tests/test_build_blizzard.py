@@ -14,10 +14,12 @@ import pytest
 import scipy.signal
 
 from cle_port.errors import UserError
-from datasets import build_blizzard
-from datasets.blizzard import Blizzard_tbptt, load_statistics, row_ranges
-from datasets.build_blizzard import build, find_recordings, main, read_recording, resample
-from datasets.hdf5_rows import HDF5Rows, RowWriter
+from datasets.blizzard import Blizzard_tbptt, row_ranges
+from datasets.build import blizzard as build_blizzard
+from datasets.build.__main__ import main
+from datasets.build.blizzard import build, find_recordings, read_recording, resample
+from datasets.hdf5.rows import HDF5Rows, RowWriter
+from datasets.hdf5.statistics import load_statistics
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -30,7 +32,7 @@ NAME = "blizzard_unseg_tbptt"
 
 
 def sound(n, channels=1, seed=0):
-    """Noise at half the full scale."""
+    """Return noise at half of full scale."""
     return np.random.default_rng(seed).uniform(-0.5, 0.5, (n, channels))
 
 
@@ -44,10 +46,10 @@ def read(path):
     return np.concatenate(list(read_recording(path)))
 
 
-def run(*arguments, cwd=None, env=None):
+def run(*arguments, env=None):
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        cwd=cwd or ROOT,
+        cwd=ROOT,
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
@@ -110,7 +112,7 @@ def test_npy_gives_the_originals_rows(tmp_path):
 
 def test_prints_a_summary(source, tmp_path, capsys):
     (source / "bad.wav").write_text("no audio")
-    arguments = ["build", str(source), str(tmp_path / "out"), "--batch_size", "3", "--seq_len"]
+    arguments = ["blizzard", str(source), str(tmp_path / "out"), "--batch_size", "3", "--seq_len"]
     assert main([*arguments, "100"]) == 0
     out, err = capsys.readouterr()
     for word in ("3 used, 1 skipped", "hours", "rows", "mean", "std", "peak", f"{NAME}.h5"):
@@ -120,7 +122,8 @@ def test_prints_a_summary(source, tmp_path, capsys):
 
 
 def test_quiet_is_quiet(source, tmp_path, capfd):
-    arguments = ["build", source, tmp_path / "out", "--batch_size", 3, "--seq_len", 100, "--quiet"]
+    size = ["--batch_size", 3, "--seq_len", 100]
+    arguments = ["blizzard", source, tmp_path / "out", *size, "--quiet"]
     assert main(list(map(str, arguments))) == 0
     assert capfd.readouterr() == ("", "")
     (source / "bad.wav").write_text("no audio")
@@ -142,23 +145,21 @@ def test_same_bytes_each_time(source, tmp_path):
     assert one == two
 
 
-def test_runs_as_a_module_and_as_a_file(source, tmp_path):
-    (tmp_path / "other" / "datasets").mkdir(parents=True)  # such a package may be installed
+def test_runs_beside_another_package_called_datasets(source, tmp_path):
+    (tmp_path / "other" / "datasets").mkdir(parents=True)
     (tmp_path / "other" / "datasets" / "__init__.py").write_text("raise RuntimeError('other')")
-    size = ["--batch_size", 3, "--seq_len", 100]
-    for out, command, cwd in [
-        ("module", ["-m", "datasets.blizzard"], ROOT),
-        ("file", [ROOT / "datasets" / "blizzard.py"], tmp_path),
-    ]:
-        env = {"PYTHONPATH": str(tmp_path / "other")}
-        done = run(*command, "build", source, tmp_path / out, *size, cwd=cwd, env=env)
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / out / f"{NAME}.h5").exists()
+    done = run(
+        *("-m", "datasets.build", "blizzard", source, tmp_path / "out"),
+        *("--batch_size", 3, "--seq_len", 100),
+        env={"PYTHONPATH": str(tmp_path / "other")},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / f"{NAME}.h5").exists()
 
 
 def test_help_teaches(capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["build", "--help"])
+        main(["blizzard", "--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
     for word in ("16 kHz", "data_*.npy", "example:", "--strict", "--force", "_normal.npz"):
@@ -252,7 +253,7 @@ def cut(path, share):
 
 
 def bad_recordings(folder):
-    """Files that cannot be used, with the reason expected."""
+    """Write unusable files and return the expected reasons."""
     tone = 0.3 * np.sin(np.arange(32000) / 5)
     nan = tone.copy()
     nan[30000] = np.nan
@@ -268,7 +269,7 @@ def bad_recordings(folder):
     (folder / "dangling.wav").symlink_to(folder / "none")
     return {
         "cut.wav": "cut off",
-        "cut.flac": "lost sync|psf_fseek",  # as libsndfile says it, by its version
+        "cut.flac": "lost sync|psf_fseek",  # depends on the version of libsndfile
         "cut.mp3": "cut off",
         "cut.ogg": "cut off",
         "nan.wav": "NaN",
@@ -364,7 +365,7 @@ def test_bad_input_is_one_line(source, tmp_path, capsys, change, message):
     arguments = {"source": "in", "out": "out", "batch_size": 3, "seq_len": 100, **change}
     code = main(
         [
-            "build",
+            "blizzard",
             str(tmp_path / arguments["source"]),
             str(tmp_path / arguments["out"]),
             f"--batch_size={arguments['batch_size']}",
@@ -432,7 +433,7 @@ def test_missing_soundfile(source, tmp_path, monkeypatch):
 def test_full_disk(source, tmp_path, monkeypatch):
     def full(self, rows):
         with self._errors():
-            raise OSError(errno.ENOSPC, "file write failed\n, errno = 28")  # as h5py words it
+            raise OSError(errno.ENOSPC, "file write failed\n, errno = 28")  # the wording of h5py
 
     monkeypatch.setattr(RowWriter, "append", full)
     with pytest.raises(UserError, match=r"\(No space left on device\); free space"):
@@ -446,7 +447,7 @@ def test_interruption_is_one_line(source, tmp_path, monkeypatch, capsys, where):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(build_blizzard, where, interrupt)
-    arguments = ["build", str(source), str(tmp_path / "out"), "--batch_size=3", "--seq_len=100"]
+    arguments = ["blizzard", str(source), str(tmp_path / "out"), "--batch_size=3", "--seq_len=100"]
     assert main([*arguments, "--quiet"]) == 130
     assert capsys.readouterr().err.count("\n") == 1
     left = [path.name for path in (tmp_path / "out").iterdir()]
@@ -457,13 +458,13 @@ def test_interruption_is_one_line(source, tmp_path, monkeypatch, capsys, where):
 def test_ctrl_c_leaves_nothing(tmp_path):
     for number in range(100):
         write(tmp_path / "in" / f"{number}.wav", sound(200_000, 2, seed=number), 44100)
-    # A job in the background of a shell inherits that SIGINT is ignored.
+    # A background job of a shell inherits an ignored SIGINT, so restore the handler.
     heard = (
         "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "runpy.run_module('datasets.blizzard', run_name='__main__', alter_sys=True)"
+        "runpy.run_module('datasets.build', run_name='__main__', alter_sys=True)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", heard, "build", tmp_path / "in", tmp_path / "out"],
+        [sys.executable, "-c", heard, "blizzard", tmp_path / "in", tmp_path / "out"],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -471,7 +472,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     while not list(tmp_path.glob("out/.*.tmp")):
         assert process.poll() is None
         time.sleep(0.01)
-    time.sleep(0.2)  # into the writing
+    time.sleep(0.2)  # until the command writes
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -10,10 +10,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from cle_port.errors import UserError
-from datasets import build_iamondb
-from datasets.build_iamondb import build, fetch_iamondb, main
+from datasets.build import iamondb as build_iamondb
+from datasets.build.__main__ import main
+from datasets.build.iamondb import build, fetch_iamondb
+from datasets.hdf5.lines import read_lines
 from datasets.iamondb import IAMOnDB
-from datasets.iamondb_hdf5 import read_lines
 from datasets.iamondb_utils import (
     Unusable,
     construct_ascii_path,
@@ -40,7 +41,7 @@ def recorded_list(case):
 
 
 def xml(*strokes):
-    """A file of strokes, each a list of (x, y)."""
+    """Return a file with strokes, each a list of (x, y)."""
     inner = "".join(
         "<Stroke>" + "".join(f'<Point x="{x}" y="{y}" time="0"/>' for x, y in stroke) + "</Stroke>"
         for stroke in strokes
@@ -62,7 +63,7 @@ def put(path, content):
 
 
 def add_form(root, name, lines, text=None):
-    """Write a form with these XML contents, and this transcript."""
+    """Write a form with the XML contents of its lines and with a transcript."""
     form = root / "lineStrokes" / name.split("-")[0] / name.rstrip("uz")
     for number, content in enumerate(lines, start=1):
         put(form / f"{name}-{number:02d}.xml", content)
@@ -72,7 +73,7 @@ def add_form(root, name, lines, text=None):
 
 @pytest.fixture
 def source(tmp_path):
-    """Two sound forms."""
+    """Two good forms."""
     root = tmp_path / "in"
     add_form(root, "a00-000u", [LINE, LINE], "OCR:\n\nX\n\nCSR:\n\nHe ran\nto me, ok\n")
     add_form(root, "b00-001", [LINE], "CSR:\nso\n")
@@ -86,10 +87,10 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def run(*arguments, cwd=None):
+def run(*arguments):
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        cwd=cwd or ROOT,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
@@ -114,13 +115,13 @@ def test_reads_what_the_original_reads(out, which):
 
 
 def test_summary(out, capsys):
-    assert main(["build", str(path_of(TREE)), str(out)]) == 0
+    assert main(["iamondb", str(path_of(TREE)), str(out)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed == [
         "forms    3 train, 2 valid",
-        "lines    9 train, 5 valid, 0 times something skipped",
+        "lines    9 train, 5 valid, 0 forms or lines skipped",
         "points   142, longest line 15",
-        "letters  35 different characters, 30 of them among the 56 with a label of their own",
+        "letters  35 different characters, 30 of them among the 56 with their own label",
         "mean     18",
         "std      20.2237",
         f"wrote    {out / 'iamondb.h5'}",
@@ -179,28 +180,25 @@ def test_bad_share(source, out, share):
         build(source, out, valid_share=share)
 
 
-@pytest.mark.parametrize("how", [["-m", "datasets.iamondb"], [ROOT / "datasets" / "iamondb.py"]])
-def test_command(source, out, tmp_path, how):
+def test_command(source, out):
     add_form(source, "a00-000u", [LINE, "<broken"])
-    (tmp_path / "datasets").mkdir()  # another package of that name must not be taken
-    put(tmp_path / "datasets" / "__init__.py", "raise SystemExit('wrong package')")
-    cwd = ROOT if how[0] == "-m" else tmp_path
-    done = run(*how, "build", source, out, "--quiet", cwd=cwd)
+    command = ("-m", "datasets.build", "iamondb", source, out)
+    done = run(*command, "--quiet")
     assert done.returncode == 0
     assert done.stdout == ""
     assert done.stderr.startswith("skipped  a00-000u-02.xml: is broken XML")
-    done = run(*how, "build", source, out, cwd=cwd)
+    done = run(*command)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
-    done = run(*how, "build", source, out, "--force", "--strict", cwd=cwd)
+    done = run(*command, "--force", "--strict")
     assert done.returncode == 2
     assert "a00-000u-02.xml is broken XML" in done.stderr.splitlines()[-1]
-    assert done.stderr.splitlines()[-1].endswith("or leave out --strict")
+    assert done.stderr.splitlines()[-1].endswith("or run without --strict")
 
 
 def test_help_teaches():
-    text = run("-m", "datasets.iamondb", "build", "--help").stdout
+    text = run("-m", "datasets.build", "iamondb", "--help").stdout
     for word in ("example:", "lineStrokes-all.tar.gz", "--valid_share", "--strict", "iamondb.h5"):
         assert word in text
 
@@ -210,7 +208,7 @@ def test_interrupted(source, out, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(build_iamondb, "read_strokes", interrupted)
-    assert main(["build", str(source), str(out)]) == 130
+    assert main(["iamondb", str(source), str(out)]) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert list(out.iterdir()) == []
 
@@ -240,7 +238,7 @@ def test_fetch_builds_in_place(source, caplog):
     assert len(fetch_iamondb(source, "train")) == 2
 
 
-# Edge cases, each with its outcome
+# Edge cases and their outcomes
 
 
 def skipped(source, out, **options):
@@ -255,8 +253,8 @@ def with_form(source, lines, text, name="a01-000z"):
 FORM_CASES = [
     ("OCR:\nso\nto\n", [LINE], "a01-000z (train)", "has no line 'CSR:' in its transcript"),
     ("CSR:\n \n", [LINE], "a01-000z (train)", "has nothing after 'CSR:'"),
-    ("CSR:\none\ntwo\n", [LINE], "a01-000z (train)", "has 1 files of strokes but 2 lines"),
-    ("CSR:\none\n", [LINE, LINE], "a01-000z (train)", "has 2 files of strokes but 1 lines"),
+    ("CSR:\none\ntwo\n", [LINE], "a01-000z (train)", "has 1 stroke files but 2 transcript lines"),
+    ("CSR:\none\n", [LINE, LINE], "a01-000z (train)", "has 2 stroke files but 1 transcript lines"),
     ("CSR:\none\n", [], "a01-000z (train)", "has no folder"),
     (None, [LINE], "a01-000z (train)", "cannot be read"),
     ("CSR:\none\n" + "x" * 2**20, [LINE], "a01-000z (train)", "is longer than 1048576 bytes"),
@@ -270,7 +268,7 @@ def test_forms_that_are_skipped(source, out, text, lines, name, reason):
     assert list(found) == [name]
     assert reason in found[name]
     assert len(read_lines(out / "iamondb.h5", "train")) == 2
-    with pytest.raises(UserError, match=r"a01-000z .* or leave out --strict"):
+    with pytest.raises(UserError, match=r"a01-000z .* or run without --strict"):
         build(source, out, quiet=True, strict=True, force=True)
 
 
@@ -286,7 +284,7 @@ LINE_CASES = {
         "declares a document type",
     ),
     "doctype alone": ('<!DOCTYPE a SYSTEM "http://localhost/a.dtd"><a/>', "declares a document"),
-    "deep": ("<a>" * 40 + "</a>" * 40, "has more than 16 elements within each other"),
+    "deep": ("<a>" * 40 + "</a>" * 40, "has more than 16 nested elements"),
     "no strokes": (xml(), "has no strokes"),
     "empty strokes": (xml([], []), "has no strokes"),
     "other root": ("<svg/>", "has no strokes"),
@@ -325,7 +323,7 @@ def test_large_file(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_pipes_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.xml")
-    with pytest.raises(Unusable, match="is no file"):
+    with pytest.raises(Unusable, match="pipe or a device"):
         read_strokes(tmp_path / "a.xml")
 
 
@@ -344,7 +342,7 @@ def test_several_stroke_sets_stay_apart(tmp_path):
 def test_lines_pair_by_number_where_files_are_missing(source, out):
     with_form(source, [LINE] * 3, "CSR:\none\ntwo\nthree\n")
     (source / "lineStrokes/a01/a01-000/a01-000z-02.xml").unlink()
-    assert skipped(source, out) == {"a01-000z line 2": "has no file of strokes"}
+    assert skipped(source, out) == {"a01-000z line 2": "has no stroke file"}
     texts = [line.text for line in read_lines(out / "iamondb.h5", "train")]
     assert texts[2:] == ["one", "three"]
 
@@ -363,7 +361,7 @@ def test_lines_pair_by_number_where_files_are_missing(source, out):
 def test_pair(numbers, n_texts, expected):
     paths = dict.fromkeys(numbers, Path("a"))
     if expected is None:
-        with pytest.raises(Unusable, match="nothing says which belong together"):
+        with pytest.raises(Unusable, match="not clear which belong together"):
             pair(paths, ["x"] * n_texts)
     else:
         assert pair(paths, ["x"] * n_texts) == expected
@@ -401,8 +399,8 @@ def test_stroke_files_come_in_the_order_of_their_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "name", "reason"),
     [
-        ("../../etc/passwd-1", "../../etc/passwd-1 (train)", "is no name of a form"),
-        ("a01/000-u", "a01/000-u (train)", "is no name of a form"),
+        ("../../etc/passwd-1", "../../etc/passwd-1 (train)", "is no form name"),
+        ("a01/000-u", "a01/000-u (train)", "is no form name"),
         ("a00-000u", "a00-000u (train)", "is listed already"),
         ("z01-000z", "z01-000z (train)", "is a known bad form"),
         ("a99-000", "a99-000 (train)", "cannot be read"),
@@ -421,7 +419,7 @@ def test_validation_does_not_repeat_training(source, out):
     assert skipped(source, out) == {"a00-000u (valid)": "is listed already"}
 
 
-# Sources of which nothing can be made
+# Unusable sources
 
 
 @pytest.mark.parametrize(
@@ -430,13 +428,13 @@ def test_validation_does_not_repeat_training(source, out):
         (lambda s: shutil.rmtree(s), "no folder .*; check the path of SOURCE"),
         (lambda s: shutil.rmtree(s / "ascii"), "no folder ascii in .*; unpack ascii-all.tar.gz"),
         (lambda s: shutil.rmtree(s / "lineStrokes"), "no folder lineStrokes in"),
-        (lambda s: put(s / "train.txt", ""), r"train\.txt is empty; write a form's name"),
+        (lambda s: put(s / "train.txt", ""), r"train\.txt is empty; write one form name"),
         (lambda s: put(s / "train.txt", " \n\n"), r"train\.txt is empty"),
         (lambda s: put(s / "valid.txt", b"\xff\xfe\x00"), r"cannot read .*valid\.txt \(it is no"),
         (lambda s: put(s / "valid.txt", "a01\n" * 2**19), r"valid\.txt is too long"),
         (
             lambda s: put(s / "valid.txt", "a99-000"),
-            r"no usable line for valid in .* \(1 times something skipped, the first: a99-000",
+            r"no usable line for valid in .* \(1 forms or lines skipped, the first: a99-000",
         ),
         (
             lambda s: add_form(s, "a00-000u", [xml([(1, 9), (9, 1)])] * 2),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cle_port.cache import ENVIRONMENT_VARIABLE, cache_dir
 from cle_port.errors import UserError
+from cle_port.files.cache import ENVIRONMENT_VARIABLE, cache_dir
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from cle_port import checkpoint
 from cle_port.errors import UserError
+from cle_port.train import checkpoint
 
 ARRAYS = {
     "W_x_t__x_1": np.arange(6.0).reshape(2, 3),
@@ -67,7 +67,7 @@ def fail(error):
 @pytest.mark.parametrize(
     ("function", "error"),
     [
-        ("cle_port.checkpoint.np.savez", OSError(28, "No space left on device")),
+        ("cle_port.train.checkpoint.np.savez", OSError(28, "No space left on device")),
         ("cle_port.files.os.fsync", OSError(5, "Input/output error")),
         ("cle_port.files.os.replace", Interrupted()),
     ],
@@ -283,20 +283,14 @@ def test_two_entries_of_one_name(tmp_path):
         checkpoint.load(tmp_path / "m.npz")
 
 
-def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
+def test_check_like():
     like = {name: array for name, array in ARRAYS.items() if not name.startswith("log/")}
-    assert_same(checkpoint.load(tmp_path / "m.npz", like)[0])
-    read = checkpoint._read_array
-
-    def only_meta(file, name):
-        assert name == "meta"
-        return read(file, name)
-
-    monkeypatch.setattr(checkpoint, "_read_array", only_meta)
+    checkpoint.check_like("m.npz", ARRAYS, like)
     for name, other in (("W_x_t__x_1", np.zeros((3, 2))), ("new", np.zeros(1))):
         with pytest.raises(UserError, match=f"of another model: 1 arrays differ, {name} is"):
-            checkpoint.load(tmp_path / "m.npz", like | {name: other})
+            checkpoint.check_like("m.npz", ARRAYS, like | {name: other})
+    with pytest.raises(UserError, match="more is float64 of shape .* where the model has nothing"):
+        checkpoint.check_like("m.npz", ARRAYS | {"more": np.zeros(2)}, like)
 
 
 def test_meta_alone(tmp_path):

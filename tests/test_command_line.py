@@ -1,10 +1,11 @@
 """How command lines complain, and how they end."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
-from cle_port.command_line import Parser, ended
+from cle_port.console.command_line import Parser, check_ending, ended
 from cle_port.errors import UserError
 
 
@@ -54,6 +55,25 @@ def test_ends(raised, status, line, capsys):
 
     assert ended(command, "all is well", "ask for less") == status
     assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize("path", ["out.npz", "folder.x/OUT.NPZ"])
+def test_an_ending_that_is_right(path):
+    check_ending("OUT", Path(path), ".npz")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("out.csv", "OUT must end in .npz, not 'out.csv': try out.npz"),
+        ("folder/out", "OUT must end in .npz, not 'out': try folder/out.npz"),
+        (".", "OUT must end in .npz, not '.': try out.npz"),
+    ],
+)
+def test_an_ending_that_is_wrong(path, message):
+    with pytest.raises(UserError) as error:
+        check_ending("OUT", Path(path), ".npz")
+    assert str(error.value) == message
 
 
 def test_other_errors_are_bugs():

@@ -1,5 +1,6 @@
 """Side by side with the original: what is shown, and that an altered port is found out."""
 
+import dataclasses
 import io
 import json
 import re
@@ -11,15 +12,18 @@ import numpy as np
 import pytensor
 import pytest
 
-import cle_port.compare.units as units
-import models.program
+import compare.units as units
 import models.rnn_gmm
 import models.vrnn_gmm
 from cle_port import cost
-from cle_port.compare import __main__ as entry
-from cle_port.compare import command, recording, replay, terminal
-from cle_port.compare.chart import chart
-from cle_port.compare.differences import (
+from cle_port.errors import UserError
+from cle_port.layers.feedforward import FullyConnectedLayer
+from cle_port.train.ext import GradientClipping, WeightNorm
+from cle_port.train.opt import Adam
+from cle_port.utils import sharedX
+from compare import __main__ as entry
+from compare import command, recording, replay
+from compare.differences import (
     Comparison,
     Section,
     compare,
@@ -30,17 +34,13 @@ from cle_port.compare.differences import (
     with_signs_of,
     worst,
 )
-from cle_port.compare.page import page
-from cle_port.compare.recording import Recording, below, scalar
-from cle_port.compare.replay import Playback, check_whole, compile_program, repeat_run, settings
-from cle_port.compare.runs import compare_run
-from cle_port.errors import UserError
-from cle_port.layers.feedforward import FullyConnectedLayer
-from cle_port.train.ext import GradientClipping, WeightNorm
-from cle_port.train.opt import Adam
-from cle_port.utils import sharedX
+from compare.recording import Recording, below, scalar
+from compare.replay import Playback, check_complete, compile_program, repeat_run, settings
+from compare.report import terminal
+from compare.report.chart import chart
+from compare.report.page import page
+from compare.verdicts import compare_run
 from models.parts import initialize
-from models.program import carried_state
 from tests.recordings import FOLDERS, path_of, read
 
 OPTIM = "units_optim_float64.npz"
@@ -172,9 +172,7 @@ def test_mistakes_that_only_some_runs_show(mistake, monkeypatch, tmp_path):
     path = FOLDERS[0] / "others" / "model_blizzard_rnn_gmm_strong_float64.npz"
     if mistake == "reset":
         monkeypatch.setattr(
-            models.program,
-            "carried_state",
-            lambda rnn, batch_size, reset_freq, devices: carried_state(rnn, batch_size, 10**6),
+            replay, "settings", lambda *args: dataclasses.replace(settings(*args), reset_freq=10**6)
         )
     else:
         monkeypatch.setattr(models.rnn_gmm, "initialize", plainly_initialized)
@@ -326,7 +324,7 @@ def test_programs_are_kept_for_what_is_alike(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "KEPT", 2)
     strong, other = SimpleNamespace(name="a"), SimpleNamespace(name="b")
     monkeypatch.setattr(replay, "digest", lambda found: found.name)
-    with command.Programs(quiet=True) as programs:
+    with command.CompiledPrograms(quiet=True) as programs:
         first = programs.get(strong, "float64")
         assert programs.get(strong, "float64") is first
         assert programs.get(strong, "float32") is not first
@@ -374,28 +372,28 @@ def test_settings_that_cannot_be(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"meta__n_updates": 30}, "lacks x of update 21; it is not whole"),
+        ({"meta__n_updates": 30}, "lacks x of update 21; it is incomplete"),
         ({"meta__n_updates": 0}, "has no updates"),
         ({"meta__n_updates": 2.5}, "has no updates"),
         ({"meta__snapshots": []}, "no snapshots"),
         (
             {"param__005__b_x_1": np.zeros(3)},
-            "param/005/b_x_1 has not the shape of",
+            "param/005/b_x_1 does not have the shape of",
         ),
         ({"param__000__extra": np.zeros(3)}, "lacks grad_raw/000/extra"),
     ],
 )
 def test_recordings_that_are_not_whole(change, message):
     with pytest.raises(UserError, match=message):
-        check_whole(changed(**change))
+        check_complete(changed(**change))
 
 
 def test_noise_that_does_not_fit():
     noise = Playback([np.zeros((3, 4, 5))])
     assert noise.draw(3, 4).shape == (3, 4, 5)
-    with pytest.raises(UserError, match="noise of no more where a batch of 3 frames"):
+    with pytest.raises(UserError, match="no more noise for a batch of 3 frames"):
         noise.draw(3, 4)
-    with pytest.raises(UserError, match=r"noise of shape \(3, 4, 5\) where a batch of 2 frames"):
+    with pytest.raises(UserError, match=r"noise of shape \(3, 4, 5\) for a batch of 2 frames"):
         Playback([np.zeros((3, 4, 5))]).draw(2, 4)
 
 
@@ -566,12 +564,6 @@ def test_a_report_that_cannot_be_written(capsys, tmp_path):
     assert err.startswith(f"error: cannot write {html} (No such file or directory)")
 
 
-def test_a_checkout_is_needed(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "CHECKOUT", tmp_path)
-    with pytest.raises(UserError, match=r"run python -m cle_port\.compare in a checkout"):
-        command.import_programs()
-
-
 def test_ctrl_c(monkeypatch, capsys):
     def interrupt(argv):
         raise KeyboardInterrupt
@@ -642,7 +634,7 @@ def altered(tmp_path_factory):
             norm_off = switches["shrunk"]
             return norm_off * w + (1 - norm_off) * weight_norm(extension, w)
 
-        def clipping(batch_size, check_nan):
+        def clipping(batch_size, check_nan=0):
             """Gradients that are not divided by the batch size where the switch is 1."""
             divisor = batch_size * (1 - switches["clipped"]) + switches["clipped"]
             extension = GradientClipping(batch_size=batch_size, check_nan=check_nan)
@@ -659,8 +651,8 @@ def altered(tmp_path_factory):
 
         weight_norm = WeightNorm._limited
         patch.setattr(WeightNorm, "_limited", limited)
-        patch.setattr(models.program, "GradientClipping", clipping)
-        patch.setattr(models.program, "Adam", WithoutCorrection)
+        patch.setattr(models.vrnn_gmm, "GradientClipping", clipping)
+        patch.setattr(models.vrnn_gmm, "Adam", WithoutCorrection)
         patch.setattr(WithoutCorrection, "switch", switches["adam"])
         program = compile_program(read(RUN), "float64", tmp_path_factory.mktemp("altered"))
     return program, switches
@@ -696,7 +688,7 @@ def test_an_altered_program(mistake, place, sound, altered, monkeypatch, capsys)
     program, switches = altered
     for name, switch in switches.items():
         switch.set_value(float(name == mistake))
-    monkeypatch.setattr(command.Programs, "get", lambda *_: program)
+    monkeypatch.setattr(command.CompiledPrograms, "get", lambda *_: program)
     status, out, err = run_main(capsys, path_of(RUN), "--quiet", "--no-tables")
     assert err == ""
     assert status == (mistake != "none")

@@ -10,9 +10,9 @@ from pytensor.compile.mode import Mode
 from scipy import stats
 
 from cle_port import cost
-from cle_port.backend import compile_function
-from cle_port.compare.units import cost_of
+from cle_port.graph import compile_function
 from cle_port.layers import NonlinCell
+from compare.units import cost_of
 from tests.units import FLOATS, Graph, case_names, check_case, evaluate, recorded
 
 COSTS = ("Gaussian", "GMM", "BiGauss", "BiGMM", "KLGaussianGaussian", "KLGaussianStdGaussian")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cle_port.compare import data_units
-from cle_port.compare.data_units import Given, Numbers, as_objects
 from cle_port.data import Data, DesignMatrix, Iterator
+from compare.units import data as data_units
+from compare.units.data import Given, Numbers, as_objects
 from tests.recordings import read
 
 REFERENCE = read("units_data_float64.npz")

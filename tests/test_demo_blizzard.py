@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +11,16 @@ from scipy.io import wavfile
 from scipy.signal import lfilter
 
 from cle_port.errors import UserError
-from datasets import demo_blizzard as demo
-from datasets.blizzard import load_statistics, row_ranges
-from datasets.hdf5_rows import HDF5Rows
+from datasets.blizzard import row_ranges
+from datasets.demo import blizzard as demo
+from datasets.demo import corpus as demo_corpus
+from datasets.demo import speech
+from datasets.demo.__main__ import main
+from datasets.hdf5.rows import HDF5Rows
+from datasets.hdf5.statistics import load_statistics
+from tests.demo_corpora import log_normal
 
-ROOT = Path(__file__).parents[1]
-FRAME_SIZE = 40  # of the demo: 2.5 ms
+FRAME_SIZE = 40  # samples, 2.5 ms, as in the demo
 SEQ_LEN, N_STREAMS = 1600, 8
 
 
@@ -44,7 +46,7 @@ def split(corpus, rows):
 
 
 def levels(samples, size=400):
-    """Level of every 25 ms, dB relative to full scale."""
+    """Return the level of every 25 ms, dB relative to full scale."""
     frames = samples.astype(np.float64).reshape(-1, size) / 32768
     return 10 * np.log10(np.mean(frames**2, axis=1))
 
@@ -115,7 +117,7 @@ def test_building_again_replaces(tmp_path):
         ({"minutes": 0.1}, "0.1 minutes are too short .* ask for at least 0.11 minutes"),
     ],
 )
-def test_settings_of_which_no_corpus_can_be_made(tmp_path, settings, message):
+def test_bad_settings(tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
         demo.build(tmp_path / "out", quiet=True, **settings)
     assert not (tmp_path / "out").exists()
@@ -136,7 +138,7 @@ def test_folder_is_a_file(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache, and speech that costs nothing; the list counts how often it is made."""
+    """An empty cache and fast fake speech; the list has one entry per call."""
     monkeypatch.setenv("CLE_PORT_CACHE", str(tmp_path))
     spoken = []
 
@@ -189,7 +191,7 @@ def test_ensure_in_several_programs_at_once(cache):
 
 def test_ensure_removes_what_a_killed_program_left(cache):
     shelf = demo.ensure(quiet=True).parent
-    for name, age in (("old", 2 * demo.ABANDONED_SECONDS), ("new", 60)):
+    for name, age in (("old", 2 * demo_corpus.ABANDONED_SECONDS), ("new", 60)):
         (shelf / f".tmp-{name}" / "corpus").mkdir(parents=True)
         os.utime(shelf / f".tmp-{name}", (time.time() - age,) * 2)
     (demo.ensure(quiet=True) / demo.SUMS).unlink()
@@ -208,18 +210,20 @@ def test_ensure_leaves_nothing_when_interrupted(cache, tmp_path, monkeypatch):
 
 
 def test_fingerprint_follows_settings_and_code(tmp_path, monkeypatch):
-    default = demo._fingerprint(demo.Settings())
-    assert default == demo._fingerprint(demo.Settings())
-    assert default != demo._fingerprint(demo.Settings(seed=1))
-    changed = tmp_path / "demo_blizzard.py"
-    changed.write_bytes(Path(demo.__file__).read_bytes() + b"#")
-    monkeypatch.setattr(demo, "__file__", str(changed))
-    assert default != demo._fingerprint(demo.Settings())
+    default = demo._fingerprint(demo.CorpusSettings())
+    assert default == demo._fingerprint(demo.CorpusSettings())
+    assert default != demo._fingerprint(demo.CorpusSettings(seed=1))
+    changed = tmp_path / "changed.py"
+    for module in (demo, speech):
+        changed.write_bytes(Path(module.__file__).read_bytes() + b"#")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__file__", str(changed))
+            assert default != demo._fingerprint(demo.CorpusSettings())
 
 
 def test_notice():
     assert demo.STAND_IN_NOTICE.count("\n") <= 1
-    for words in ("stand-in", "python -m datasets.blizzard build RECORDINGS OUT", "--data_path"):
+    for words in ("stand-in", "python -m datasets.build blizzard RECORDINGS OUT", "--data_path"):
         assert words in demo.STAND_IN_NOTICE
 
 
@@ -228,7 +232,7 @@ def test_notice():
 
 def steady(n=200, pitch=200.0, voice=1.0, breath=0.0, formants=(500.0, 1500.0, 2500.0)):
     full = np.full
-    return demo.Tracks(
+    return speech.Tracks(
         pitch=full(n, pitch),
         formants=np.tile(formants, (n, 1)),
         nasal=np.zeros(n),
@@ -242,7 +246,7 @@ def steady(n=200, pitch=200.0, voice=1.0, breath=0.0, formants=(500.0, 1500.0, 2
 
 def test_rosenberg_pulse():
     phase = np.linspace(0, 1, 1001)
-    flow = demo.rosenberg_pulse(phase)
+    flow = speech.rosenberg_pulse(phase)
     assert_allclose(flow.max(), 1, atol=1e-5)
     assert_allclose(phase[flow.argmax()], 0.4, atol=1e-3)  # 2/3 of the open part
     assert_allclose(flow[phase >= 0.6], 0, atol=1e-12)
@@ -250,7 +254,7 @@ def test_rosenberg_pulse():
 
 
 def test_glottal_source_is_harmonic():
-    source = demo.glottal_source(steady(), np.random.Generator(np.random.PCG64(0)))
+    source = speech.glottal_source(steady(), np.random.Generator(np.random.PCG64(0)))
     assert source.shape == (200 * 80,)
     power = np.abs(np.fft.rfft(source[:16000] * np.hanning(16000))) ** 2  # bins of 1 Hz
     between = power[90:110].sum() + power[290:310].sum()
@@ -259,17 +263,17 @@ def test_glottal_source_is_harmonic():
 
 
 def test_breath_is_noise():
-    source = demo.glottal_source(
+    source = speech.glottal_source(
         steady(voice=0.0, breath=0.5), np.random.Generator(np.random.PCG64(0))
     )
     assert_allclose(source.std(), 0.5, rtol=0.02)
     assert abs(np.corrcoef(source[1:], source[:-1])[0, 1]) < 0.03
 
 
-@pytest.mark.parametrize("name", sorted(demo.VOWELS))
+@pytest.mark.parametrize("name", sorted(speech.VOWELS))
 def test_vocal_tract_resonates_at_the_formants(name):
-    (sound,) = demo.VOWELS[name]
-    response = np.abs(demo.vocal_tract(np.array([sound.formants]), np.zeros(1))[0])
+    (sound,) = speech.VOWELS[name]
+    response = np.abs(speech.vocal_tract(np.array([sound.formants]), np.zeros(1))[0])
     assert_allclose(response[0], 1)
     peaks = 20.0 * (
         1 + np.flatnonzero((response[1:-1] > response[:-2]) & (response[1:-1] > response[2:]))
@@ -281,19 +285,19 @@ def test_vocal_tract_resonates_at_the_formants(name):
 
 def test_open_nose_swallows():
     formants = np.array([[300.0, 1500.0, 2500.0]])
-    shut, opened = (np.abs(demo.vocal_tract(formants, np.array([x]))[0]) for x in (0.0, 1.0))
+    shut, opened = (np.abs(speech.vocal_tract(formants, np.array([x]))[0]) for x in (0.0, 1.0))
     assert opened[30] < 0.4 * shut[30]  # 600 Hz
 
 
 def test_filter_frames_equals_recursive_filter():
-    """A filter that stands still is the recursive one, half a frame later."""
+    """A constant filter equals the recursive one, with a delay of half a frame."""
     rng = np.random.Generator(np.random.PCG64(0))
     source = rng.standard_normal(100 * 80)
     poles = 0.97 * np.exp(2j * np.pi * np.array([500.0, 2500.0]) / 16000)
     denominator = np.poly([*poles, *poles.conj()]).real
     z = np.exp(-2j * np.pi * np.arange(401) / 800)
     response = 1 / np.polyval(denominator[::-1], z)
-    output = demo.filter_frames([source], [np.tile(response, (100, 1))])
+    output = speech.filter_frames([source], [np.tile(response, (100, 1))])
     expected = lfilter([1], denominator, source)
     # The first half frame has no partner to overlap with.
     assert_allclose(output[1000:], expected[960:-40], atol=1e-6 * np.abs(expected).max())
@@ -303,22 +307,22 @@ def test_filter_frames_adds_sources():
     rng = np.random.Generator(np.random.PCG64(0))
     one, two = rng.standard_normal((2, 800))
     f = np.ones((10, 401), dtype=complex)
-    both = demo.filter_frames([one, two], [f, 2 * f])
-    assert_allclose(both, demo.filter_frames([one + 2 * two], [f]), atol=1e-12)
+    both = speech.filter_frames([one, two], [f, 2 * f])
+    assert_allclose(both, speech.filter_frames([one + 2 * two], [f]), atol=1e-12)
 
 
 def test_hiss_has_its_colour():
-    response = np.abs(demo.hiss_spectrum(np.array([6300.0]), np.array([1800.0]))[0])
+    response = np.abs(speech.hiss_spectrum(np.array([6300.0]), np.array([1800.0]))[0])
     assert_allclose(response.argmax() * 20, 6300, atol=200)
     assert response[0] < 1e-12
     assert response[-1] < 1e-12
 
 
 def test_tracks_glide_and_fill_in():
-    h, (ay,), t = demo.CONSONANTS["h"][0], demo.VOWELS["ay"], demo.PAUSE
-    pieces = [demo.Piece(sound, 40) for sound in (h, ay, t)]
-    tracks = demo.draw_tracks(pieces, np.random.Generator(np.random.PCG64(0)))
-    assert_allclose(tracks.formants[5], ay.formants, rtol=1e-6)  # h has its neighbour's mouth
+    h, (ay,), t = speech.CONSONANTS["h"][0], speech.VOWELS["ay"], speech.PAUSE
+    pieces = [speech.Piece(sound, 40) for sound in (h, ay, t)]
+    tracks = speech.draw_tracks(pieces, np.random.Generator(np.random.PCG64(0)))
+    assert_allclose(tracks.formants[5], ay.formants, rtol=1e-6)  # h adopts those of ay
     assert_allclose(tracks.formants[-5], ay.glide_to, rtol=1e-6)
     assert (np.diff(tracks.formants[45:75, 0]) < 0).all()
     assert tracks.voice[60] > 0.5
@@ -342,24 +346,24 @@ BANDS = [
 
 
 def test_coarse_statistics():
-    """Pins the sound: who changes it on purpose raises VERSION and these numbers."""
-    speech = demo.speak(20 * 16000)
-    quantiles = np.percentile(levels(speech), [5, 25, 50, 75, 95])
+    """Pins the sound.  After an intended change, raise VERSION and update these numbers."""
+    sound = demo.speak(20 * 16000)
+    quantiles = np.percentile(levels(sound), [5, 25, 50, 75, 95])
     assert_allclose(quantiles, LEVELS, atol=0.05)
-    spectra = np.abs(np.fft.rfft(speech.reshape(-1, 800) * np.hanning(800))) ** 2
+    spectra = np.abs(np.fft.rfft(sound.reshape(-1, 800) * np.hanning(800))) ** 2
     bands = 10 * np.log10(spectra.mean(axis=0)[:400].reshape(8, 50).mean(axis=1))
     assert_allclose(bands - bands[0], BANDS, atol=0.05)
 
 
 def test_speech_does_not_clip(rows):
     peak = np.abs(rows.astype(np.int32)).max()
-    assert 8000 < peak <= 32767 * (demo.PEAK + 0.02)
+    assert 8000 < peak <= 32767 * (speech.PEAK + 0.02)
 
 
 def test_pauses_hold_recording_noise_and_no_silence(rows):
     level = levels(rows)
-    assert_allclose(level.min(), demo.NOISE_LEVEL, atol=2.5)
-    assert 0.08 < np.mean(level < demo.NOISE_LEVEL + 3) < 0.3
+    assert_allclose(level.min(), speech.NOISE_LEVEL, atol=2.5)
+    assert 0.08 < np.mean(level < speech.NOISE_LEVEL + 3) < 0.3
 
 
 @pytest.mark.parametrize("percentile", [10, 50, 75, 90])
@@ -369,26 +373,18 @@ def test_validation_is_of_the_same_kind(rows, percentile):
     assert_allclose(train, valid, atol=5)
 
 
-# --- what there is to learn --------------------------------------------------------------
-
-
-def log_normal(errors, covariance):
-    """Log-density of each row of `errors` under N(0, covariance), nats."""
-    factor = np.linalg.cholesky(covariance)
-    z = np.linalg.solve(factor, errors.T)
-    constant = 0.5 * errors.shape[1] * np.log(2 * np.pi) + np.log(np.diag(factor)).sum()
-    return -0.5 * np.sum(z**2, axis=0) - constant
+# --- structure to learn --------------------------------------------------------------
 
 
 def contexts(X, size):
-    """Every frame that has `size` samples before it in its row, and those samples."""
+    """Return the `size` samples before each frame in its row, and the frames."""
     windows = sliding_window_view(X, size + FRAME_SIZE, axis=1)[:, ::FRAME_SIZE]
     windows = windows.reshape(-1, size + FRAME_SIZE)
     return windows[:, :size], windows[:, size:]
 
 
 def ridge(split, size=120):
-    """Errors of a linear prediction of each frame from the samples before, train and valid."""
+    """Predict each frame linearly from earlier samples; return both parts' errors."""
     (past, frame), (past_valid, frame_valid) = (contexts(X, size) for X in split)
     gram = past.T @ past
     weights = np.linalg.solve(gram + 1e-3 * np.diag(np.diag(gram)), past.T @ frame)
@@ -396,7 +392,7 @@ def ridge(split, size=120):
 
 
 def test_linear_regression_on_the_past_beats_independent_frames(split):
-    """One Gaussian each, with full covariance and with the diagonal one that the models have."""
+    """Compares single Gaussians, with full and (as in the models) diagonal covariance."""
     frame, frame_valid = (contexts(X, 120)[1] for X in split)
     error, error_valid = ridge(split)
     for diagonal, least in ((False, 3.0), (True, 8.0)):
@@ -409,7 +405,7 @@ def test_linear_regression_on_the_past_beats_independent_frames(split):
 
 
 def static_mixture(split, size, n_classes=16):
-    """Mean log-likelihood of a mixture of Gaussians of frames, one per class of loudness."""
+    """Return the mean log-likelihood of a Gaussian mixture with one part per class of loudness."""
     frame, frame_valid = (contexts(X, size)[1] for X in split)
     power = np.mean(frame**2, axis=1)
     edges = np.quantile(power, np.arange(1, n_classes) / n_classes)
@@ -422,9 +418,9 @@ def static_mixture(split, size, n_classes=16):
 
 
 def linear_prediction(X, size, order=20):
-    """Log-density of each frame for nine scales of the residual, (frames, 9).
+    """Return the log-density of each frame for nine scales of the residual, (frames, 9).
 
-    The textbook model of speech: an autoregression fitted to the last 30 ms alone.
+    This is the textbook model of speech: an autoregression, fitted to the last 30 ms.
     """
     past, frame = contexts(X, size)
     window = np.hanning(size + 2)[1:-1]
@@ -444,7 +440,7 @@ def test_linear_prediction_beats_the_best_static_mixture(split):
     size = 480
     train, valid = (linear_prediction(X, size) for X in split)
     weights = np.full(9, 1 / 9)
-    for _ in range(20):  # expectation maximisation of the scales' shares
+    for _ in range(20):  # expectation maximisation of the weights of the scales
         joint = train + np.log(weights)
         share = np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))
         weights = np.maximum(share.mean(axis=0), 1e-4)
@@ -456,7 +452,7 @@ def test_linear_prediction_beats_the_best_static_mixture(split):
 
 
 def test_not_deterministic(split):
-    """Even the best linear guess from the past leaves noise: no density can grow without bound."""
+    """The best linear prediction leaves noise, so no density can grow without bound."""
     _, error_valid = ridge(split)
     assert error_valid.std(axis=0).min() > 0.05
     assert np.abs(error_valid).max(axis=1).min() > 0.005
@@ -467,56 +463,9 @@ def test_not_deterministic(split):
 
 def test_command_writes_wav(tmp_path, capsys):
     out = tmp_path / "demo.wav"
-    assert demo.main([str(out), "--seconds", "1.5", "--seed", "4"]) == 0
+    assert main(["blizzard", str(out), "--seconds", "1.5", "--seed", "4"]) == 0
     rate, samples = wavfile.read(out)
     assert rate == 16000
     assert_array_equal(samples, demo.speak(24000, seed=4))
     assert "1.5 s of babble" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [out]
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ([], "required: OUT.wav (--help shows all options)"),
-        (["{}/a.wav", "--seconds", "long"], "argument --seconds: invalid float value: 'long'"),
-        (["{}/a.wav", "--seconds", "0"], "--seconds must be above 0 and at most 3600, not 0"),
-        (["{}/a.wav", "--seconds", "nan"], "--seconds must be above 0"),
-        (["{}/a.wav", "--seconds", "1e9"], "at most 3600"),
-        (["{}/a.wav", "--seed", "-1"], "--seed must not be negative, not -1"),
-        (["{}/a.wav", "--pitch", "3"], "unrecognized arguments: --pitch 3"),
-        (["{}/a.mp3"], "OUT must end in .wav, not 'a.mp3': try "),
-        ([""], "OUT must end in .wav, not '.': try out.wav"),
-        (["{}/nowhere/a.wav"], "cannot write"),
-        (["{}/folder.wav", "--seconds", "0.1"], "cannot write"),
-    ],
-)
-def test_command_refuses(tmp_path, capsys, args, message):
-    (tmp_path / "folder.wav").mkdir()
-    assert demo.main([arg.format(tmp_path) for arg in args]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: ")
-    assert message in error
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.wav"]
-
-
-def test_command_can_be_interrupted(tmp_path, capsys, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo, "speak", interrupted)
-    assert demo.main([str(tmp_path / "a.wav")]) == 130
-    assert "nothing was written" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_help_teaches():
-    done = subprocess.run(
-        [sys.executable, "-m", "datasets.demo_blizzard", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for words in ("examples:", "--seconds S", "default: 10", "default: 0", "stand-in", "16 kHz"):
-        assert words in " ".join(done.stdout.split())

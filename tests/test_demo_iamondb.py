@@ -1,7 +1,4 @@
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +6,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cle_port.errors import UserError
-from datasets import demo_iamondb as demo
+from datasets.demo import handwriting
+from datasets.demo import iamondb as demo
+from datasets.demo.__main__ import main
+from datasets.hdf5.lines import check_lines
 from datasets.iamondb import IAMOnDB, open_iamondb
-from datasets.iamondb_hdf5 import check_lines
 from datasets.iamondb_utils import CHARSET
-
-ROOT = Path(__file__).parents[1]
+from tests.demo_corpora import log_normal
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +27,7 @@ def lines(corpus):
 
 @pytest.fixture(scope="module")
 def writer():
-    return demo.draw_writer(np.random.default_rng(0))
+    return handwriting.draw_writer(np.random.default_rng(0))
 
 
 # --- files -------------------------------------------------------------------------------
@@ -87,9 +85,9 @@ def test_ensure_without_a_place(tmp_path, monkeypatch):
 
 def test_glyphs():
     assert set("".join(demo.WORDS)) == set("abcdefghijklmnopqrstuvwxyz")
-    assert set("".join(demo.STARTS)) | set("".join(demo.WORDS)) <= set(demo.GLYPHS)
-    assert set(demo.GLYPHS) <= set(CHARSET)
-    for letter, glyph in demo.GLYPHS.items():
+    assert set("".join(demo.STARTS)) | set("".join(demo.WORDS)) <= set(handwriting.GLYPHS)
+    assert set(handwriting.GLYPHS) <= set(CHARSET)
+    for letter, glyph in handwriting.GLYPHS.items():
         targets = np.array([target for path in (glyph.path, *glyph.late) for target in path])
         assert (np.abs(targets[:, 0]) < 1.5).all(), letter
         assert targets[:, 1].min() > -1.2
@@ -100,22 +98,22 @@ def test_glyphs():
 
 def test_pen_ends_at_the_last_target(writer):
     rng = np.random.default_rng(1)
-    trace = demo.Trace()
+    trace = handwriting.Trace()
     for target in rng.normal(size=(9, 2)):
         trace.add(*target, rng.uniform(-140, 140))
-    position = demo.move_pen(trace, writer)
+    position = handwriting.move_pen(trace, writer)
     first, *_, before_last, last = np.array(trace.targets)
-    # It touches down and leaves the paper moving, up to 12 % from the ends of the way.
+    # The pen is moving when it touches and leaves the paper, up to 12 % from the ends.
     assert np.hypot(*(position[0] - first)) < 0.12 * np.hypot(*(trace.targets[1] - first))
     assert np.hypot(*(position[-1] - last)) < 0.12 * np.hypot(*(last - before_last))
 
 
 def test_one_stroke_is_an_arc_with_lognormal_speed(writer):
-    trace = demo.Trace()
-    for target in ((0.0, 0.0, 0.0), (40.0, 0.0, 90.0)):  # long, so that there are many points
+    trace = handwriting.Trace()
+    for target in ((0.0, 0.0, 0.0), (40.0, 0.0, 90.0)):  # long, for many points
         trace.add(*target)
-    position = demo.move_pen(trace, writer)
-    centre = np.array([20.0, 20.0])  # of a quarter of a circle, bending to the left
+    position = handwriting.move_pen(trace, writer)
+    centre = np.array([20.0, 20.0])  # centre of a quarter circle to the left
     assert_allclose(np.hypot(*(position - centre).T), np.hypot(20, 20), rtol=1e-9)
     speed = np.hypot(*np.diff(position, axis=0).T)
     peak = speed.argmax()
@@ -140,11 +138,11 @@ def test_points_are_dense_where_the_path_bends(lines):
 
 
 def test_plan_puts_dots_and_bars_behind_the_word(writer):
-    steady = demo.Writer(**{**vars(writer), "lift": 0.0})
+    steady = handwriting.Writer(**{**vars(writer), "lift": 0.0})
     rng = np.random.default_rng(0)
-    assert len(demo.plan_line("cat", steady, rng)) == 2
-    assert len(demo.plan_line("it in", steady, rng)) == 5
-    traces = demo.plan_line("tin a", steady, rng)
+    assert len(handwriting.plan_line("cat", steady, rng)) == 2
+    assert len(handwriting.plan_line("it in", steady, rng)) == 5
+    traces = handwriting.plan_line("tin a", steady, rng)
     left = [min(x for x, _ in trace.targets) for trace in traces]
     assert left[1] < left[3]
     assert left[0] < left[2] < left[3]
@@ -153,7 +151,7 @@ def test_plan_puts_dots_and_bars_behind_the_word(writer):
 
 def test_hands_differ():
     rng = np.random.default_rng(0)
-    writers = [demo.draw_writer(rng) for _ in range(200)]
+    writers = [handwriting.draw_writer(rng) for _ in range(200)]
     for name, least, most in (("size", 60, 240), ("slant", -0.5, 0.9), ("tempo", 0.5, 1.6)):
         values = [getattr(writer, name) for writer in writers]
         assert least < min(values) < max(values) < most
@@ -187,7 +185,7 @@ COARSE = [234.3825, 9.14, 4.235, 21.6639, 19.8412]
 
 
 def test_coarse_statistics(corpus, lines):
-    """Pins the handwriting: who changes it on purpose raises VERSION and these numbers."""
+    """Pins the handwriting.  After an intended change, raise VERSION and update these numbers."""
     offsets = np.concatenate([np.diff(points[:, 1:], axis=0) for points in lines])
     found = [
         np.mean([len(points) - 1 for points in lines]),
@@ -198,19 +196,11 @@ def test_coarse_statistics(corpus, lines):
     assert_allclose(found, COARSE, rtol=1e-3)
 
 
-# --- what there is to learn --------------------------------------------------------------
-
-
-def log_normal(errors, covariance):
-    """Log-density of each row of `errors` under N(0, covariance), nats."""
-    factor = np.linalg.cholesky(covariance)
-    z = np.linalg.solve(factor, errors.T)
-    constant = 0.5 * errors.shape[1] * np.log(2 * np.pi) + np.log(np.diag(factor)).sum()
-    return -0.5 * np.sum(z**2, axis=0) - constant
+# --- structure to learn --------------------------------------------------------------
 
 
 def contexts(data, size):
-    """The `size` steps before each step, with a constant, and its two offsets."""
+    """Return the `size` steps before each step, with a constant, and the two offsets."""
     windows = [
         sliding_window_view(x.astype(np.float64), size + 1, axis=0).swapaxes(1, 2)
         for x in data.data[0]
@@ -257,7 +247,7 @@ def test_within_strokes_the_past_says_much_more(corpus):
 
 def test_command_draws(tmp_path, capsys):
     out = tmp_path / "demo.svg"
-    assert demo.main([str(out), "--lines", "3", "--seed", "4"]) == 0
+    assert main(["iamondb", str(out), "--lines", "3", "--seed", "4"]) == 0
     root = ET.parse(out).getroot()
     captions = [element.text for element in root if element.tag.endswith("text")]
     lines = demo.write_lines(3, seed=4)
@@ -271,49 +261,3 @@ def test_command_draws(tmp_path, capsys):
         assert (points <= [width, height]).all()
     assert "3 lines of synthetic handwriting" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [out]
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ([], "required: OUT.svg (--help shows all options)"),
-        (["{}/a.svg", "--lines", "many"], "argument --lines: invalid int value: 'many'"),
-        (["{}/a.svg", "--lines", "0"], "--lines must be 1 to 1000, not 0"),
-        (["{}/a.svg", "--lines", "1001"], "--lines must be 1 to 1000"),
-        (["{}/a.svg", "--seed", "-1"], "--seed must not be negative, not -1"),
-        (["{}/a.svg", "--slant", "3"], "unrecognized arguments: --slant 3"),
-        (["{}/a.png"], "OUT must end in .svg, not 'a.png': try "),
-        (["/"], "OUT must end in .svg, not '/': try out.svg"),
-        (["{}/nowhere/a.svg"], "cannot write"),
-        (["{}/folder.svg", "--lines", "1"], "cannot write"),
-    ],
-)
-def test_command_refuses(tmp_path, capsys, args, message):
-    (tmp_path / "folder.svg").mkdir()
-    assert demo.main([arg.format(tmp_path) for arg in args]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: ")
-    assert message in error
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.svg"]
-
-
-def test_command_can_be_interrupted(tmp_path, capsys, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo, "write_lines", interrupted)
-    assert demo.main([str(tmp_path / "a.svg")]) == 130
-    assert "nothing was written" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_help_teaches():
-    done = subprocess.run(
-        [sys.executable, "-m", "datasets.demo_iamondb", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for words in ("examples:", "--lines N", "default: 12", "default: 0", "stand-in"):
-        assert words in " ".join(done.stdout.split())

@@ -11,7 +11,6 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from cle_port.compare.units import clipping, epoch_count, weight_norm
 from cle_port.errors import UserError
 from cle_port.train import TrainLog
 from cle_port.train.ext import (
@@ -24,7 +23,9 @@ from cle_port.train.ext import (
 )
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
+from compare.units import clipping, epoch_count, weight_norm
 from tests.recordings import below, largest_difference
+from tests.uncompiled import Uncompiled
 from tests.units import FLOATS, case_names, evaluate, recorded
 
 # Twice what the recordings' README says of float32 in the optimizers.
@@ -121,6 +122,7 @@ def monitored_run(case, monitoring, n_updates=7):
     mainloop = SimpleNamespace(
         endloop=0,
         interrupted=None,
+        compiler=Uncompiled(),
         on_nan="stop",
         outputs=named("cost", "other"),
         optimizer=Adam(lr=0.001),
@@ -212,6 +214,7 @@ def empty_mainloop(log=None, on_nan="stop"):
     return SimpleNamespace(
         endloop=0,
         interrupted=None,
+        compiler=Uncompiled(),
         on_nan=on_nan,
         outputs=named("cost"),
         optimizer=Adam(lr=0.1),
@@ -270,8 +273,9 @@ class Saves:
         self.endloop = 0
         self.interrupted = None
         self.files = []
+        self.saving = self
 
-    def save(self, path, kind):
+    def save(self, path, kind="model"):
         self.files.append(path.name.replace(".npz", ".pkl"))
         return True
 

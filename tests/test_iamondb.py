@@ -9,8 +9,8 @@ from numpy.testing import assert_array_equal
 
 from cle_port.data import Iterator
 from cle_port.errors import UserError
+from datasets.hdf5.lines import Line, LineWriter, OffsetMoments, read_lines
 from datasets.iamondb import IAMOnDB, open_iamondb
-from datasets.iamondb_hdf5 import Line, LineWriter, OffsetMoments, read_lines
 from datasets.iamondb_utils import CHARSET, UNKNOWN, detokenize, one_hot, tokenize
 from tests.recordings import below, path_of, read
 
@@ -42,11 +42,11 @@ def float_x(request):
 
 @pytest.fixture(scope="module", params=["tree", "caches", "hdf5"])
 def folder(request, tmp_path_factory):
-    """The recorded data in each of the forms that can be read."""
+    """The recorded data in each supported layout."""
     target = tmp_path_factory.mktemp("iam") / request.param
     shutil.copytree(path_of(CACHES if request.param == "caches" else TREE), target)
     if request.param == "hdf5":
-        IAMOnDB(name="train", path=target)  # makes iamondb.h5
+        IAMOnDB(name="train", path=target)  # builds iamondb.h5
         for part in ("lineStrokes", "ascii"):
             shutil.rmtree(target / part)
     return target
@@ -138,7 +138,7 @@ def test_lines_of_one_length(tmp_path):
     lines[:, 1:] = np.random.default_rng(0).integers(-9, 9, (n, time, 3))
     lines[:, :, 0] = [*[0] * time, 1]
     folder = write(tmp_path, lines, lines)
-    # The recording's lines are not known, only the shapes and the mask.
+    # The recording holds only the shapes and the mask, not the lines.
     original = IAMOnDB(name="train", prep="normalize", path=folder, original_masks=True)
     x, mask = original.slices(0, 3)
     assert x.shape == theirs["x"].shape
@@ -159,7 +159,7 @@ def test_generate_index(tree):
     assert_array_equal(data.generate_index(data.data[0]), recorded("dataset")["generate_index"])
 
 
-# What a batch is
+# Batches
 
 
 def test_pen_bit_belongs_to_the_point_that_the_offset_leads_to(tree):
@@ -238,9 +238,9 @@ def test_tokenize():
         ({"name": None}, "name must be 'train' or 'valid'"),
         ({"path": None}, "IAMOnDB needs path"),
         ({"path": "/nowhere"}, "/nowhere is not a folder"),
-        ({"X_mean": 0, "X_std": 0}, "the given X_mean and X_std are 0 and 0, but must be"),
+        ({"X_mean": 0, "X_std": 0}, "X_mean and X_std passed to IAMOnDB are 0 and 0, but must"),
         ({"X_mean": 0, "X_std": np.nan}, "a positive one"),
-        ({"X_mean": "0", "X_std": 1}, "X_mean and X_std are '0' and 1"),
+        ({"X_mean": "0", "X_std": 1}, "X_mean and X_std .* are '0' and 1"),
         ({"X_mean": [0, 1], "X_std": 1}, "a finite number"),
     ],
 )
@@ -254,7 +254,7 @@ def test_statistics_that_come_out_negative(tmp_path):
     diagonal = [[0, 10 * n, 10 * n] for n in range(5)]
     diagonal[-1][0] = 1
     folder = write(tmp_path, [diagonal], [diagonal])
-    with pytest.raises(UserError, match=r"of .* the computed X_mean and X_std are .*nan"):
+    with pytest.raises(UserError, match=r"X_mean and X_std computed from .* are .*nan"):
         IAMOnDB(name="train", prep="normalize", path=folder)
     assert IAMOnDB(name="train", prep="none", path=folder).num_examples() == 1
 
@@ -315,7 +315,7 @@ def test_caches_are_not_executed(tmp_path, capsys):
 def test_file_keeps_lines(tmp_path):
     rng = np.random.default_rng(0)
     lines = []
-    for n in rng.integers(2, 400, 300):  # several times the buffer
+    for n in rng.integers(2, 400, 300):  # more lines than several buffers hold
         points = rng.integers(-90000, 90000, (n, 3))
         points[:, 0] = [*rng.integers(0, 2, n - 1), 1]
         lines.append(Line(points, "".join(map(chr, rng.integers(1, 9000, n % 7)))))
@@ -349,7 +349,7 @@ def test_negative_mean_is_rounded_down(tmp_path):
     data = IAMOnDB(name="train", path=write(tmp_path, [line], [line]))
     moments = OffsetMoments()
     moments.add(np.array(line))
-    assert data.X_mean == moments.mean == -1  # of -0.5
+    assert data.X_mean == moments.mean == -1  # rounded down from -0.5
 
 
 def _set(name, value):
@@ -373,9 +373,9 @@ def _fill(name, index, value):
         (lambda file: file.pop("train"), "no data set 'train/x/joined'"),
         (lambda file: file.pop("train/x/lengths"), "no data set 'train/x/lengths'"),
         (_set("train/x/joined", 5), "'train/x/joined' has another layout"),
-        (_set("train/x/joined", np.zeros((4, 2), int)), "lengths in train/x do not fit"),
+        (_set("train/x/joined", np.zeros((4, 2), int)), "lengths in train/x do not match"),
         (_set("train/x/joined", np.zeros((6, 3))), "'train/x/joined' has another layout"),
-        (_set("train/x/lengths", np.array([7, -1])), "lengths in train/x do not fit"),
+        (_set("train/x/lengths", np.array([7, -1])), "lengths in train/x do not match"),
         (_set("train/x/lengths", np.array([1, 5])), "line 0 has 1 points"),
         (_set("train/y/lengths", np.array([4])), "2 lines, but 1 transcripts"),
         (_set("train/y/joined", np.full(4, 2**31, np.uint32)), "cannot read"),

@@ -6,11 +6,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cle_port import checkpoint
-from cle_port.compare.__main__ import main
-from cle_port.compare.importing import read
 from cle_port.errors import UserError
+from cle_port.train import checkpoint
 from cle_port.train.log import TrainLog
+from compare.__main__ import main
+from compare.original.importing import read
 from models.sample import load_model
 from tests import pickles
 from tests.recordings import below, path_of

@@ -10,10 +10,10 @@ import numpy as np
 import pytensor
 import pytest
 
-from cle_port.compare.differences import with_signs_of
-from cle_port.compare.units import INIT_CELLS, layer_of
 from cle_port.layers import InitCell
 from cle_port.layers.recurrent import LSTM
+from compare.differences import with_signs_of
+from compare.units import INIT_CELLS, layer_of
 from tests.recordings import below
 from tests.units import FLOATS, case_names, recorded
 

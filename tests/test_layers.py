@@ -5,11 +5,11 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from cle_port.compare.units import FULLY_CONNECTED as ARGUMENTS
-from cle_port.compare.units import fully_connected, params, recurrent
 from cle_port.layers import NonlinCell, StemCell, first_columns
 from cle_port.layers.feedforward import FullyConnectedLayer
 from cle_port.layers.recurrent import LSTM, RecurrentLayer, SimpleRecurrent
+from compare.units import FULLY_CONNECTED as ARGUMENTS
+from compare.units import fully_connected, params, recurrent
 from tests.recordings import below
 from tests.units import FLOATS, Graph, case_names, check_case, evaluate, recorded
 

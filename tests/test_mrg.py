@@ -11,7 +11,7 @@ import pytensor
 import pytest
 
 from cle_port.errors import UserError
-from cle_port.mrg import M1, M2, MRG_RandomStreams, Streams, guess_n_streams
+from cle_port.utils.mrg import M1, M2, MRG_RandomStreams, Streams, guess_n_streams
 from tests.recordings import below, read
 from tests.units import FLOATS
 
@@ -224,7 +224,7 @@ def test_state_through_json():
         ({"start": [0] * 6}, "is damaged"),
         ({"drawn": [[-1, 8]]}, "is damaged"),
         ({"drawn": [[1, 9], [0, -1]]}, "is damaged"),
-        ({"drawn": [[1, 4], [0, 5]]}, "of 9 streams, where there are 8"),
+        ({"drawn": [[1, 4], [0, 5]]}, "the state has 9 streams; there are 8"),
     ],
 )
 def test_states_that_cannot_be(change, message):

@@ -5,7 +5,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from cle_port.backend import compile_function
+from cle_port.graph import compile_function
 from cle_port.layers import NonlinCell
 from cle_port.layers.feedforward import FullyConnectedLayer
 from cle_port.layers.recurrent import LSTM

@@ -5,8 +5,8 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from cle_port.compare.units import cost_of, samples
 from cle_port.utils.op import logsumexp, not_finite
+from compare.units import cost_of, samples
 from tests.units import (
     FLOATS,
     Graph,

@@ -6,9 +6,9 @@ import numpy as np
 import pytensor
 import pytest
 
-from cle_port.compare.units import OPTIMIZED, adam
 from cle_port.train.opt import Adam, Optimizer
 from cle_port.utils import sharedX
+from compare.units import OPTIMIZED, adam
 from tests.recordings import largest_difference
 from tests.units import FLOATS, recorded
 

@@ -1,28 +1,23 @@
 """The parts of the models: names, sizes and graphs, by NumPy."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
 
-from cle_port.backend import compile_function
 from cle_port.layers import InitCell, StemCell
 from models.parts import (
-    Decoder,
     GaussianNet,
     Init,
     Stack,
     StandardGaussian,
-    average,
-    coeff_stats,
     flat,
     initialize,
     layer,
-    named,
-    stats,
 )
+from models.settings import Settings
+from models.vrnn_gauss import vrnn_gauss
+from models.vrnn_gmm import vrnn_gmm
 from tests.units import evaluate
 
 
@@ -126,32 +121,28 @@ UNITS = {
 @pytest.mark.parametrize(("dataset", "num_k", "heads"), DECODERS)
 def test_Decoder(dataset, num_k, heads):
     """Its heads, and that they reach the cost in the right order and shape."""
-    args = SimpleNamespace(dataset=dataset, x_dim=3, p_x_dim=5, depth=1)
-    decoder = Decoder(args, {"z_1": 4}, Init(1), num_k)
+    make_net = vrnn_gauss if num_k is None else vrnn_gmm
+    sizes = {"x_dim": 3, "p_x_dim": 5, "z2s_dim": 4, "rnn_dim": 4, "z_dim": 2, "depth": 1}
+    decoder = make_net(Settings(dataset=dataset, num_k=num_k or 1, **sizes)).theta
     assert {node.name: node.nout for node in decoder.heads} == heads
     assert all(node.unit == UNITS[node.name] for node in decoder.heads)
+    assert decoder.noise_dim == (3 if dataset == "blizzard" else 2)
     assert [node.name for node in decoder.nodes] == ["theta_1", *heads]
 
     T, B = 2, 4
     rng = np.random.default_rng(1)
-    z, x = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, 3))
+    z, s = rng.standard_normal((2, T, B, 4))
+    x = rng.standard_normal((T, B, 3))
     x[..., 0] = x[..., 0] > 0
-    v = decoder.fprop([pt.as_tensor(z)], constants(initialize(decoder.nodes)))
+    v = decoder.fprop([pt.as_tensor(z), pt.as_tensor(s)], constants(initialize(decoder.nodes)))
     assert list(v) == ["theta_1", *heads]
     theta = evaluate([v[name] for name in heads])
     assert [value.shape for value in theta] == [(T, B, nout) for nout in heads.values()]
     frame = [pt.as_tensor(value[1]) for value in (x, *theta)]  # time step 1 alone
-    alone = evaluate(decoder.cost(*frame))
+    alone = evaluate(decoder.density(*frame))
     nll = evaluate(decoder.nll(pt.as_tensor(x), v))
     assert nll.shape == (T, B)
     np.testing.assert_allclose(nll[1], alone, rtol=1e-12)
-
-
-def test_average():
-    frames = np.arange(6.0).reshape(3, 2)
-    mask = np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    assert evaluate(average(pt.as_tensor(frames), None)) == 2.5
-    assert evaluate(average(pt.as_tensor(frames), pt.as_tensor(mask))) == (0 + 2 + 4 + 1) / 2
 
 
 def test_flat_keeps_the_order_of_time():
@@ -171,74 +162,3 @@ def test_initialize_draws_twice_and_the_second_counts():
     params = initialize(nodes)
     assert {name: int(value) for name, value in params.items()} == {"b_a": 2, "b_b": 2}
     assert initialize([StemCell(name="c", nout=2, init_b=InitCell("ones"))])["b_c"].shape == (2,)
-
-
-V = np.random.default_rng(1).standard_normal((4, 3, 2))
-MASK = np.array([[1, 1, 1], [1, 0, 1], [0, 0, 1], [0, 0, 0]], dtype=float)  # the last is unused
-
-
-def values_of(channels):
-    return {channel.name: evaluate(channel) for channel in channels}
-
-
-def test_stats():
-    ours = values_of(stats("sig", pt.as_tensor(V)))
-    assert list(ours) == ["max_sig", "mean_sig", "min_sig"]
-    np.testing.assert_allclose(list(ours.values()), [V.max(), V.mean(), V.min()], rtol=1e-12)
-
-
-@pytest.mark.parametrize("filling", [-100.0, 100.0])
-def test_stats_leave_out_frames_that_no_sequence_reaches(filling):
-    padded = V.copy()
-    padded[3] = filling
-    ours = values_of(stats("sig", pt.as_tensor(padded), pt.as_tensor(MASK)))
-    used = V[:3]
-    np.testing.assert_allclose(
-        list(ours.values()), [used.max(), used.mean(), used.min()], rtol=1e-12
-    )
-
-
-@pytest.mark.parametrize("mask", [None, MASK])
-def test_coeff_stats(mask):
-    used = V if mask is None else V[:3]
-    ours = values_of(coeff_stats(pt.as_tensor(V), None if mask is None else pt.as_tensor(mask)))
-    mean = used.mean(axis=(0, 1))
-    expected = {
-        "coeff_max": used.max(),
-        "coeff_min": used.min(),
-        "coeff_mean_max": mean.max(),
-        "coeff_mean_min": mean.min(),
-    }
-    assert list(ours) == list(expected)
-    np.testing.assert_allclose(list(ours.values()), list(expected.values()), rtol=1e-12)
-
-
-def test_named():
-    x = pt.dscalar()
-    assert named(x, "cost") is x
-    assert x.name == "cost"
-
-
-@pytest.mark.parametrize("backend", ["jax", "c", "numba"])
-@pytest.mark.parametrize("batch_size", [3, 5, 7])
-def test_a_mean_divides_by_one_length_after_the_other(backend, batch_size):
-    """Each division rounds: x on IAM-OnDB is single in a program of double precision."""
-    if backend == "c" and not pytensor.config.cxx:
-        pytest.skip("there is no C++ compiler")
-    rng = np.random.default_rng(batch_size)
-    with pytensor.config.change_flags(floatX="float64"):
-        x = pt.tensor("x", dtype="float32", shape=(None, batch_size, 3))
-        mask = pt.tensor("mask", dtype="float32", shape=(None, batch_size))
-        _, mean, _ = stats("x", x, mask)
-        fn = compile_function([x, mask], [mean], None, backend)
-        differ = 0
-        for n_step in range(9, 17):
-            batch = rng.normal(size=(n_step, batch_size, 3)).astype("float32")
-            expected = np.float32(batch.sum(dtype="float64"))
-            at_once = np.float32(expected / np.float32(batch.size))
-            for length in batch.shape:
-                expected = np.float32(expected / np.float32(length))
-            ours = np.asarray(fn(batch, np.ones(batch.shape[:2], "float32"))[0])
-            assert (ours.dtype, float(ours)) == ("float32", float(expected))
-            differ += expected != at_once
-    assert differ  # else one division would do

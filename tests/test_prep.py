@@ -1,10 +1,10 @@
-"""Preparation of data: what was recorded is repeated by `cle_port.compare.data_units`."""
+"""Preparation of data: what was recorded is repeated by `compare.units.data`."""
 
 import numpy as np
 import pytest
 
-from cle_port.compare import data_units
-from cle_port.compare.data_units import SEQUENTIAL, STATIC
+from compare.units import data as data_units
+from compare.units.data import SEQUENTIAL, STATIC
 from tests.recordings import read
 
 REFERENCE = read("units_data_float64.npz")

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-from cle_port import checkpoint
-from datasets import demo_blizzard, demo_iamondb
-from datasets.iamondb_hdf5 import FILE_NAME, Line, LineWriter
-from models import program, rnn_gauss, rnn_gmm, sample, vrnn_gauss, vrnn_gmm
+from cle_port.graph import GRAPHS
+from cle_port.train import checkpoint
+from datasets.demo import blizzard as demo_blizzard
+from datasets.demo import iamondb as demo_iamondb
+from datasets.hdf5.lines import FILE_NAME, Line, LineWriter
+from models import sample
 from models.parts import StandardGaussian
-from models.settings import parse
+from models.programs import PROGRAMS
+from models.running import run_program
 
-NETS = {
-    rnn_gauss: rnn_gauss.RNN_Gauss,
-    rnn_gmm: rnn_gmm.RNN_GMM,
-    vrnn_gauss: vrnn_gauss.VRNN_Gauss,
-    vrnn_gmm: vrnn_gmm.VRNN_GMM,
-}
 WIDTHS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim", "rnn_dim")
 TINY = {
     **dict.fromkeys(WIDTHS, 8),
@@ -34,10 +30,6 @@ TINY = {
     "lr": 0.01,
 }
 OF_DATASET = {"blizzard": {"m_batch_size": 20, "x_dim": 40}, "iamondb": {}}
-
-
-def name_of(script: ModuleType) -> str:
-    return script.__name__.removeprefix("models.")
 
 
 @pytest.fixture(scope="module")
@@ -71,26 +63,43 @@ def flags(dataset: str, folder, save_path, **more) -> list[str]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("dataset", OF_DATASET)
-@pytest.mark.parametrize("script", NETS, ids=name_of)
-def test_program_trains(script, dataset, folders, tmp_path):
-    check_training(script, dataset, folders, tmp_path)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_trains(name, dataset, folders, tmp_path):
+    check_training(name, dataset, folders, tmp_path)
 
 
 @pytest.mark.full
 def test_independent_prior_trains(folders, tmp_path):
     """The paper's VRNN-I."""
-    check_training(vrnn_gmm, "blizzard", folders, tmp_path, prior="independent")
+    check_training("vrnn_gmm", "blizzard", folders, tmp_path, prior="independent")
     arrays, _ = checkpoint.load(tmp_path / "vrnn_gmm_1.npz")
     assert not [name for name in arrays if "prior" in name and not name.startswith("log/")]
     np.testing.assert_array_equal(arrays["log/valid_max_prior_sig"], 1.0)
     np.testing.assert_array_equal(arrays["log/valid_min_prior_sig"], 1.0)
 
 
-def check_training(script, dataset, folders, tmp_path, **more) -> None:
+@pytest.mark.full
+@pytest.mark.parametrize("dataset", OF_DATASET)
+def test_plain_graph_gives_the_same_numbers(dataset, folders, tmp_path):
+    """PyTensor's own rewritings alone: parameters, moments and channels after three updates."""
+    saved = {}
+    for graph in GRAPHS:
+        argv = flags(dataset, folders[dataset], tmp_path / graph, graph=graph, floatX="float64")
+        assert run_program(PROGRAMS["vrnn_gmm"], [*argv, "--max_updates", "3"]) == 0
+        saved[graph], _ = checkpoint.load(tmp_path / graph / "vrnn_gmm_1.npz")
+    fast, plain = (saved[graph] for graph in GRAPHS)
+    assert list(fast) == list(plain)
+    for name in set(fast) - {"log/time", "log/monitoring_time", "log_lines"}:
+        scale = np.abs(fast[name]).max(initial=0)
+        np.testing.assert_allclose(
+            plain[name], fast[name], rtol=0, atol=1e-12 * scale, err_msg=name
+        )
+
+
+def check_training(name, dataset, folders, tmp_path, **more) -> None:
     """Run to the end; bound falls, checkpoints and log are whole and agree; then generate."""
-    name = name_of(script)
     argv = flags(dataset, folders[dataset], tmp_path, **more)
-    assert program.run(name, NETS[script], script.WIDTHS, script.__doc__, argv) == 0
+    assert run_program(PROGRAMS[name], argv) == 0
 
     lines = [json.loads(line) for line in (tmp_path / f"{name}_1.jsonl").read_text().splitlines()]
     assert [line["batch_seen"] for line in lines] == [0, 4, 8]
@@ -112,36 +121,36 @@ def check_training(script, dataset, folders, tmp_path, **more) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "dataset", "expected"),
+    ("name", "dataset", "expected"),
     [
-        (rnn_gauss, "blizzard", {"depth": 4, "x2s_dim": 800, "p_x_dim": 800}),
-        (rnn_gmm, "blizzard", {"depth": 4, "x2s_dim": 700, "p_x_dim": 700, "rnn_dim": 4000}),
-        (vrnn_gauss, "blizzard", {"depth": 4, "x2s_dim": 600, "p_x_dim": 600, "z2s_dim": 500}),
-        (vrnn_gmm, "blizzard", {"depth": 4, "x2s_dim": 500, "q_z_dim": 500, "p_z_dim": 500}),
-        (rnn_gauss, "iamondb", {"depth": 1, "x2s_dim": 340, "p_x_dim": 340, "rnn_dim": 1200}),
-        (rnn_gmm, "iamondb", {"depth": 1, "x2s_dim": 300, "p_x_dim": 300, "epoch": 1000}),
-        (vrnn_gauss, "iamondb", {"x2s_dim": 250, "z2s_dim": 150, "p_x_dim": 250, "z_dim": 50}),
-        (vrnn_gmm, "iamondb", {"q_z_dim": 150, "p_z_dim": 150, "batch_size": 20, "num_k": 20}),
+        ("rnn_gauss", "blizzard", {"depth": 4, "x2s_dim": 800, "p_x_dim": 800}),
+        ("rnn_gmm", "blizzard", {"depth": 4, "x2s_dim": 700, "p_x_dim": 700, "rnn_dim": 4000}),
+        ("vrnn_gauss", "blizzard", {"depth": 4, "x2s_dim": 600, "p_x_dim": 600, "z2s_dim": 500}),
+        ("vrnn_gmm", "blizzard", {"depth": 4, "x2s_dim": 500, "q_z_dim": 500, "p_z_dim": 500}),
+        ("rnn_gauss", "iamondb", {"depth": 1, "x2s_dim": 340, "p_x_dim": 340, "rnn_dim": 1200}),
+        ("rnn_gmm", "iamondb", {"depth": 1, "x2s_dim": 300, "p_x_dim": 300, "epoch": 1000}),
+        ("vrnn_gauss", "iamondb", {"x2s_dim": 250, "z2s_dim": 150, "p_x_dim": 250, "z_dim": 50}),
+        ("vrnn_gmm", "iamondb", {"q_z_dim": 150, "p_z_dim": 150, "batch_size": 20, "num_k": 20}),
     ],
 )
-def test_full_settings_are_the_originals(script, dataset, expected):
-    args = parse(["--dataset", dataset, "--data_path", "somewhere"], "", script.WIDTHS)
+def test_full_settings_are_the_originals(name, dataset, expected):
+    args = PROGRAMS[name].run_of(["--dataset", dataset, "--data_path", "somewhere"]).args
     assert {key: getattr(args, key) for key in expected} == expected
 
 
-@pytest.mark.parametrize("script", [vrnn_gauss, vrnn_gmm], ids=name_of)
-def test_independent_prior_has_no_nodes(script):
-    args = parse(["--prior", "independent"], "", script.WIDTHS)
-    net = NETS[script](args)
+@pytest.mark.parametrize("name", ["vrnn_gauss", "vrnn_gmm"])
+def test_independent_prior_has_no_nodes(name):
+    program = PROGRAMS[name]
+    net = program.make_net(program.run_of(["--prior", "independent"]).args)
     assert isinstance(net.prior, StandardGaussian)
     assert not [node.name for node in net.nodes if node.name.startswith("prior")]
 
 
-@pytest.mark.parametrize("script", NETS, ids=name_of)
-def test_help_teaches(script, capsys):
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_teaches(name, capsys):
     with pytest.raises(SystemExit) as end:
-        program.run(name_of(script), NETS[script], script.WIDTHS, script.__doc__, ["--help"])
+        run_program(PROGRAMS[name], ["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "arxiv.org/abs/1506.02216" in text
-    assert f"python models/{name_of(script)}.py --dataset iamondb" in text
+    assert f"python models/{name}.py --dataset iamondb" in text

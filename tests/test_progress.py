@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cle_port.progress import elapsed_time, progress_bar
+from cle_port.console.progress import elapsed_time, progress_bar
 
 
 @pytest.fixture

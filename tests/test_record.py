@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from cle_port.compare import record, record_original
-from cle_port.compare.__main__ import main
+from compare.__main__ import main
+from compare.original import record, recorder
 from tests.recordings import read
 
 SOURCE = record.SCRIPT.read_text(encoding="utf-8")
@@ -55,29 +55,29 @@ def scripts_main(args):
 
 
 def test_literals_are_exchanged():
-    changed = record_original.with_constants(scripts_main, {500: 12, 2040064: 31, 1: 7})
+    changed = recorder.with_constants(scripts_main, {500: 12, 2040064: 31, 1: 7})
     assert changed("x") == (12, ["x", 31], 7, True, 1.0)
     assert scripts_main("x") == (500, ["x", 2040064], 1, True, 1.0)
 
 
 def test_unknown_literals_are_refused():
-    with pytest.raises(record_original.Refused, match="no literal 600; it has"):
-        record_original.with_constants(scripts_main, {600: 12})
+    with pytest.raises(recorder.Refused, match="no literal 600; it has"):
+        recorder.with_constants(scripts_main, {600: 12})
 
 
 def test_summary():
-    row = record_original.summary(np.arange(20.0).reshape(4, 5))
+    row = recorder.summary(np.arange(20.0).reshape(4, 5))
     assert row[:4].tolist() == [20, 190, 2470, 2470**0.5]
     assert row[4:].tolist() == [*range(8), *range(12, 20)]
 
 
 def test_summary_pads_short_arrays():
-    row = record_original.summary(np.float32([1, 2]))
+    row = recorder.summary(np.float32([1, 2]))
     assert row.tolist() == [2, 3, 5, 5**0.5, 1, 2, *[0] * 6, 1, 2, *[0] * 6]
 
 
 def test_settings():
-    config = record_original.settings("blizzard", ["batch_size=8", "lr=0.1"])
+    config = recorder.settings("blizzard", ["batch_size=8", "lr=0.1"])
     assert config["batch_size"] == "8"
     assert config["lr"] == "0.1"
     recorded = read("model_blizzard_vrnn_gmm_small_float64.npz")["config/names"].tolist()
@@ -86,19 +86,19 @@ def test_settings():
 
 @pytest.mark.parametrize("change", ["batch_size", "nonsense=1", ""])
 def test_wrong_settings_are_refused(change):
-    with pytest.raises(record_original.Refused, match="give NAME=VALUE"):
-        record_original.settings("iamondb", [change])
+    with pytest.raises(recorder.Refused, match="give NAME=VALUE"):
+        recorder.settings("iamondb", [change])
 
 
 def test_exchanged():
-    parse = record_original.parse
-    small = record_original.exchanged(parse(["out", *ORIGINAL]), "blizzard_vrnn_gmm")
+    parse = recorder.parse
+    small = recorder.exchanged(parse(["out", *ORIGINAL]), "blizzard_vrnn_gmm")
     assert small == {500: 10, 2040064: 31, 112640: 13, 2152704: 45}
     own = ["out", *ORIGINAL, "--own_sizes", "--data_path", "x", "--exchange", "500=20"]
-    assert record_original.exchanged(parse(own), "blizzard_vrnn_gmm") == {500: 20}
+    assert recorder.exchanged(parse(own), "blizzard_vrnn_gmm") == {500: 20}
     wrong = parse(["out", *ORIGINAL, "--exchange", "500"])
-    with pytest.raises(record_original.Refused, match="FROM=TO"):
-        record_original.exchanged(wrong, "blizzard_vrnn_gmm")
+    with pytest.raises(recorder.Refused, match="FROM=TO"):
+        recorder.exchanged(wrong, "blizzard_vrnn_gmm")
 
 
 @pytest.mark.parametrize("kind", ["strong", "clipped"])
@@ -106,7 +106,7 @@ def test_larger_weights(kind):
     rng = np.random.default_rng(0)
     names = ["W_x_t__x_1", "U_rnn__rnn", "b_x_1", "W_theta_1__theta_sig", "b_theta_sig"]
     before = {name: rng.normal(size=4).astype(np.float32) for name in names}
-    after = record_original.enlarged(before, kind)
+    after = recorder.enlarged(before, kind)
     assert list(after) == names
     assert all(value.dtype == np.float32 for value in after.values())
     np.testing.assert_array_equal(after["U_rnn__rnn"], before["U_rnn__rnn"])
@@ -116,7 +116,7 @@ def test_larger_weights(kind):
 
 
 def test_lines_of_handwriting():
-    line = record_original.make_line(np.random.RandomState(0), 12)
+    line = recorder.make_line(np.random.RandomState(0), 12)
     assert line.shape == (12, 3)
     assert line.dtype.kind == "i"
     assert set(line[:, 0]) <= {0, 1}
@@ -124,7 +124,7 @@ def test_lines_of_handwriting():
 
 
 def test_missing_original_is_told(capsys, tmp_path):
-    code = record_original.main([str(tmp_path / "out"), "--original", str(tmp_path)])
+    code = recorder.main([str(tmp_path / "out"), "--original", str(tmp_path)])
     assert code == 2
     assert "there is no" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

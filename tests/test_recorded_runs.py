@@ -3,8 +3,8 @@
 Every recorded run is repeated with its initial parameters, batches and noise:
 21 updates with all monitoring passes.  Runs that began with the scripts' own
 weights are repeated from their seeds, too, with nothing given but the data and
-the signs that LAPACK chooses.  `cle_port.compare` repeats and compares; what is
-allowed stands in `cle_port.compare.tolerances`.  Here is held that everything
+the signs that LAPACK chooses.  `compare` repeats and compares; what is
+allowed stands in `compare.tolerances`.  Here is held that everything
 recorded is compared, and agrees.
 """
 
@@ -22,22 +22,22 @@ import numpy as np
 import pytensor
 import pytest
 
-from cle_port.compare import tolerances
-from cle_port.compare.differences import Comparison, Section
-from cle_port.compare.recording import Recording
-from cle_port.compare.replay import (
+from compare import tolerances
+from compare.differences import Comparison, Section
+from compare.recording import Recording
+from compare.replay import (
     DATASETS,
     N_MOVED,
-    NETS,
-    Program,
+    CompiledProgram,
     compile_program,
     digest,
     repeat_run,
 )
-from cle_port.compare.runs import compare_run
+from compare.verdicts import compare_run
+from models.programs import PROGRAMS
 from tests.recordings import FOLDERS, PROJECT, below, read
 
-PROGRAMS = [f"{dataset}_{name}" for dataset in DATASETS for name in NETS]
+LABELS = [f"{dataset}_{name}" for dataset in DATASETS for name in PROGRAMS]
 
 pytestmark = pytest.mark.full
 
@@ -47,7 +47,7 @@ def load(label: str, floatX: str, kind: str) -> dict[str, np.ndarray]:
 
 
 @cache
-def compiled(label: str, floatX: str) -> Program:
+def compiled(label: str, floatX: str) -> CompiledProgram:
     """Compile a program with the recorded sizes; all kinds of runs share it."""
     folder = Path(tempfile.mkdtemp(prefix=f"{label}_{floatX}_"))
     return compile_program(any_kind(label, floatX), floatX, folder)
@@ -55,7 +55,7 @@ def compiled(label: str, floatX: str) -> Program:
 
 RUNS = [
     (label, floatX, kind)
-    for label in PROGRAMS
+    for label in LABELS
     for floatX in ("float64", "float32")
     for kind in tolerances.KINDS
     if any((folder / f"model_{label}_{kind}_{floatX}.npz").exists() for folder in FOLDERS)
@@ -344,6 +344,6 @@ def test_other_backends(backend, label, tmp_path):
     recording = load(label, "float64", "strong")
     program = compile_program(recording, "float64", tmp_path, backend)
     comparison = compare_run(program, repeat_run(program, recording))
-    assert program.mainloop.backend == backend
+    assert program.mainloop.compiler.backend == backend
     assert comparison.first() is None
     assert comparison.ok

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,11 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-import cle_port.train
-import cle_port.train.ext
-from cle_port import checkpoint
 from cle_port.data import DesignMatrix, Iterator
+from cle_port.data.noise import NormalNoise, WithNoise
 from cle_port.errors import UserError
 from cle_port.models import Model
-from cle_port.rng import NormalNoise, WithNoise
-from cle_port.train import Training, TrainLog
+from cle_port.train import Training, TrainLog, checkpoint, resuming
 from cle_port.train.ext import (
     EarlyStopping,
     EpochCount,
@@ -32,14 +28,18 @@ from cle_port.train.ext import (
     GradientClipping,
     Monitoring,
     Picklize,
+    UpdateCount,
 )
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
-from models import program, vrnn_gmm
+from models import vrnn_gmm
+from models.programs import PROGRAMS
+from models.running import Run, run_program
+from models.running.files import RunFiles, one_at_a_time, start_log, write_settings
 from models.settings import Settings, parse
 from tests.recordings import PROJECT
-from tests.test_programs import NETS, OF_DATASET, flags, folders, name_of  # noqa: F401
-from tests.units import compile_plainly
+from tests.test_programs import OF_DATASET, flags, folders  # noqa: F401
+from tests.uncompiled import Uncompiled
 
 FREQ = 3
 N_BATCH = 5
@@ -47,18 +47,10 @@ N_UPDATE = 2 * N_BATCH
 TIMES = ("log/time", "log/monitoring_time", "log_lines")
 
 
-@contextmanager
-def quickly():
-    """Double precision, and no compiler."""
-    with pytest.MonkeyPatch.context() as patch, pytensor.config.change_flags(floatX="float64"):
-        for module in (cle_port.train, cle_port.train.ext):
-            patch.setattr(module, "compile_function", compile_plainly)
-        yield
-
-
 @pytest.fixture
 def quick():
-    with quickly():
+    """Double precision; `make` compiles nothing."""
+    with pytensor.config.change_flags(floatX="float64"):
         yield
 
 
@@ -111,9 +103,11 @@ def make(folder: Path, *more: Extension, name="m", max_updates=None, epoch=2, **
         Picklize(freq=FREQ, path=folder, force_save_freq=4),
         EarlyStopping(freq=FREQ, path=folder, channel="valid_cost", force_save_freq=6),
         *more,
+        *([] if max_updates is None else [UpdateCount(max_updates)]),
     ]
     return Training(
         name=name,
+        compiler=Uncompiled(),
         data=WithNoise(train, noise),
         model=Model(
             inputs=[x, eps],
@@ -126,7 +120,6 @@ def make(folder: Path, *more: Extension, name="m", max_updates=None, epoch=2, **
         extension=extension,
         trainlog=TrainLog(folder / f"{name}.jsonl"),
         noise={"train": noise},
-        max_updates=max_updates,
         quiet=True,
         **kwargs,
     )
@@ -160,7 +153,7 @@ def assert_same(folder: Path, other: Path, file="m.npz", best=True) -> None:
 def finished(tmp_path_factory):
     """The run that nobody stops."""
     folder = tmp_path_factory.mktemp("finished")
-    with quickly():
+    with pytensor.config.change_flags(floatX="float64"):
         make(folder).run()
     assert [line["batch_seen"] for line in log_of(folder)] == [0, 3, 6, 9, 10]
     return folder
@@ -240,7 +233,7 @@ def test_the_best_model_is_not_replaced_by_a_worse_one(whole):
     assert best == min(line["valid_cost"] for line in log_of(whole))
     resumed = make(whole, epoch=3)
     resumed.resume(whole / "m.npz")
-    (extension,) = resumed._early_stopping()
+    (extension,) = (ext for ext in resumed.extension if ext.state())
     assert extension.best == best
 
 
@@ -251,7 +244,7 @@ def test_a_best_model_that_could_not_be_written_is_sought_again(whole):
     checkpoint.save(whole / "m_best.npz", arrays, worse)
     resumed = make(whole, epoch=3)
     resumed.resume(whole / "m.npz")
-    (extension,) = resumed._early_stopping()
+    (extension,) = (ext for ext in resumed.extension if ext.state())
     assert extension.best == 1e6
 
 
@@ -311,12 +304,12 @@ def test_nothing_is_set_from_a_checkpoint_that_does_not_fit(key, value, whole):
     change(arrays, meta, key, value)
     checkpoint.save(whole / "other.npz", arrays, meta)
     mainloop = make(whole)
-    before, log = mainloop.state(), (whole / "m.jsonl").read_bytes()
+    before, log = resuming.state(mainloop), (whole / "m.jsonl").read_bytes()
     with pytest.raises(UserError) as error:
         mainloop.resume(whole / "other.npz")
     assert str(error.value).startswith(str(whole / "other.npz"))
     assert "\n" not in str(error.value)
-    after = mainloop.state()
+    after = resuming.state(mainloop)
     assert before[1] == after[1]
     for name, array in before[0].items():
         np.testing.assert_array_equal(array, after[0][name])
@@ -350,6 +343,57 @@ def test_a_log_that_has_lost_lines_gets_them_back(left, whole):
     assert (whole / "m.jsonl").read_bytes() == b"".join(lines[:-1])  # that of the end comes again
 
 
+class OfAUser(Extension):
+    """Counts updates, ends the run after five, and has its own place in checkpoints."""
+
+    name = "ext_schedule"
+
+    def __init__(self):
+        self.n = 0
+
+    def exe(self, mainloop):
+        self.n += 1
+        mainloop.endloop = int(self.n == 5)
+
+    def planned_updates(self, n_batch):
+        return 5
+
+    def is_complete(self, log):
+        return log.batch_seen >= 5
+
+    def state(self):
+        return {"of a user": {"n": self.n}}
+
+    def resume(self, mainloop, meta):
+        self.n = int(meta["of a user"]["n"])
+
+
+def test_the_main_loop_treats_all_extensions_alike(quick, tmp_path, caplog):
+    """One that it has never heard of: planned, saved, resumed, complete."""
+    extension = OfAUser()
+    mainloop = make(tmp_path, extension, At("ext_schedule", 3, interrupt))
+    assert mainloop.planned_updates() == 5
+    mainloop.run()
+    assert extension.n == 3
+    resumed = OfAUser()
+    resume(make(tmp_path, resumed), tmp_path / "m.npz")
+    assert resumed.n == 5
+    again = OfAUser()
+    resume(make(tmp_path, again), tmp_path / "m.npz")
+    assert again.n == 5
+    assert "the run is complete" in caplog.text
+    with pytest.raises(UserError, match="of a user"):
+        make(tmp_path, OfAUser()).resume(foreign(tmp_path))
+
+
+def foreign(folder: Path) -> Path:
+    """A checkpoint without the extension's state."""
+    arrays, meta = checkpoint.load(folder / "m.npz")
+    del meta["of a user"]
+    checkpoint.save(folder / "other.npz", arrays, meta)
+    return folder / "other.npz"
+
+
 SAVED = {"batch_size": 4, "lr": 0.01, "epoch": 3, "seed": 7, "max_updates": 5, "depth": 1}
 
 
@@ -362,8 +406,12 @@ def saved(tmp_path) -> Path:
     return tmp_path / "vrnn_gmm_2.npz"
 
 
+def resolved(*argv) -> Run:
+    return vrnn_gmm.PROGRAM.run_of([str(word) for word in argv])
+
+
 def resolve(*argv) -> Settings:
-    return program.resolve("vrnn_gmm", vrnn_gmm.WIDTHS, "", [str(word) for word in argv])
+    return resolved(*argv).args
 
 
 def test_settings_are_those_of_the_checkpoint(saved):
@@ -383,7 +431,9 @@ def test_resume_without_a_path_is_of_the_run_itself(saved):
 @pytest.mark.parametrize("key", ["epoch", "monitoring_freq", "trial", "keep"])
 def test_what_may_change(key, saved, caplog):
     caplog.set_level(logging.INFO)
-    assert getattr(resolve("--resume", saved, f"--{key}", 9), key) == 9
+    run = resolved("--resume", saved, f"--{key}", 9)
+    assert getattr(run.args, key) == 9
+    run.announce()
     assert f"Resuming with {key} 9 (checkpoint: " in caplog.text
 
 
@@ -429,19 +479,20 @@ def test_a_run_is_not_replaced(saved):
     args = parse(["--save_path", str(saved.parent), "--trial", "2"], "", vrnn_gmm.WIDTHS)
     before = sorted(saved.parent.iterdir())
     with pytest.raises(UserError, match="go on with it by --resume, or give another --trial"):
-        program.start_log(saved.parent, "vrnn_gmm", args)
+        start_log(RunFiles.of("vrnn_gmm", args), args)
     assert sorted(saved.parent.iterdir()) == before
 
 
 def test_an_older_checkpoint_does_not_replace_a_newer_one(saved):
     old = shutil.copy(saved, saved.with_name("vrnn_gmm_2_recent_3updates.npz"))
+    args = resolve("--resume", old)
     with pytest.raises(UserError, match=r"vrnn_gmm_2\.npz would be replaced"):
-        program.start_log(saved.parent, "vrnn_gmm", resolve("--resume", old))
+        start_log(RunFiles.of("vrnn_gmm", args), args)
     elsewhere = resolve("--resume", old, "--trial", 3)
-    program.start_log(saved.parent, "vrnn_gmm", elsewhere)
+    start_log(RunFiles.of("vrnn_gmm", elsewhere), elsewhere)
     config = saved.parent / "vrnn_gmm_3_config.txt"
     assert not config.exists()  # the run may still be refused, for other data say
-    program.write_settings(config, elsewhere)
+    write_settings(config, elsewhere)
     assert "trial 3\n" in config.read_text()
 
 
@@ -452,7 +503,8 @@ def test_what_a_killed_run_left_is_cleared_away_but_its_log(tmp_path):
     for name in [*others, *own]:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "vrnn_gmm_1.jsonl").write_text("{}\n")
-    program.start_log(tmp_path, "vrnn_gmm", Settings())
+    args = Settings(save_path=str(tmp_path))
+    start_log(RunFiles.of("vrnn_gmm", args), args)
     new = ["vrnn_gmm_1.jsonl", "vrnn_gmm_1.jsonl.1", "vrnn_gmm_1_config.txt"]
     assert sorted(os.listdir(tmp_path)) == sorted([*others, *new])
     assert (tmp_path / "vrnn_gmm_1.jsonl.1").read_text() == "{}\n"
@@ -460,22 +512,23 @@ def test_what_a_killed_run_left_is_cleared_away_but_its_log(tmp_path):
 
 def test_one_process_at_a_time(tmp_path):
     args = Settings(save_path=str(tmp_path / "new"))
-    with program.one_at_a_time(args, "m"):
+    files = RunFiles.of("m", args)
+    with one_at_a_time(files):
         refused = pytest.raises(UserError, match="another process is training m_1 in")
-        with refused, program.one_at_a_time(args, "m"):
+        with refused, one_at_a_time(files):
             pass
-        with program.one_at_a_time(args, "other"):
+        with one_at_a_time(RunFiles.of("other", args)):
             pass
-    with program.one_at_a_time(args, "m"):
+    with one_at_a_time(files):
         pass
     assert os.listdir(tmp_path / "new") == []
 
 
 HOLD = """
 import sys, time
-from models import program
+from models.running.files import RunFiles, one_at_a_time
 from models.settings import Settings
-with program.one_at_a_time(Settings(save_path=sys.argv[1]), "m"):
+with one_at_a_time(RunFiles.of("m", Settings(save_path=sys.argv[1]))):
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -485,23 +538,23 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"locked\n"
-        args = Settings(save_path=str(tmp_path))
-        with pytest.raises(UserError, match="another process"), program.one_at_a_time(args, "m"):
+        files = RunFiles.of("m", Settings(save_path=str(tmp_path)))
+        with pytest.raises(UserError, match="another process"), one_at_a_time(files):
             pass
         process.kill()
-    with program.one_at_a_time(args, "m"):
+    with one_at_a_time(files):
         pass
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_graphs_are_compiled(number, status, tmp_path, monkeypatch, capsys):
+def test_a_signal_while_graphs_are_compiled(number, status, tmp_path, capsys):
     """The lock and the handlers are those of before."""
     handler = signal.getsignal(signal.SIGTERM)
     # Python leaves it alone where a shell has started the tests in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(program, "make_mainloop", lambda *args: os.kill(os.getpid(), number))
+    program = vrnn_gmm.PROGRAM._replace(blizzard=lambda *args: os.kill(os.getpid(), number))
     argv = ["--save_path", str(tmp_path), "--quiet"]
-    assert program.run("vrnn_gmm", NETS[vrnn_gmm], vrnn_gmm.WIDTHS, "", argv) == status
+    assert run_program(program, argv) == status
     assert capsys.readouterr().err == "interrupted; checkpoints written so far are whole\n"
     assert signal.getsignal(signal.SIGTERM) is handler
     assert os.listdir(tmp_path) == []
@@ -510,17 +563,17 @@ def test_a_signal_while_graphs_are_compiled(number, status, tmp_path, monkeypatc
 # --- the programs ---------------------------------------------------------------------------
 
 
-def check_program(script, dataset, folders, folder):  # noqa: F811
+def check_program(program, dataset, folders, folder):  # noqa: F811
     """Compiled once: stopped and resumed; then all over from the checkpoint before any update.
 
     It stops within an epoch, where the state is carried on and nothing is monitored.
     """
-    name = name_of(script)
-    argv = flags(dataset, folders[dataset], folder, max_updates=5, keep=9)
+    name = program.name
+    run = program.run_of(flags(dataset, folders[dataset], folder, max_updates=5, keep=9))
     with pytensor.config.change_flags(floatX="float32"):
-        mainloop = program.make_mainloop(name, NETS[script], parse(argv, "", script.WIDTHS))
+        mainloop = program.mainloop(run)
         mainloop.run()
-        mainloop.max_updates = 9
+        mainloop.extension[-1].num_update = 9
         for start, copy in (("", "two"), ("_recent_0updates", "whole")):
             mainloop.endloop = 0
             resume(mainloop, folder / f"{name}_1{start}.npz")
@@ -532,14 +585,14 @@ def check_program(script, dataset, folders, folder):  # noqa: F811
 
 @pytest.mark.full
 def test_program_resumes(folders, tmp_path):  # noqa: F811
-    check_program(vrnn_gmm, "blizzard", folders, tmp_path)
+    check_program(vrnn_gmm.PROGRAM, "blizzard", folders, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", OF_DATASET)
-@pytest.mark.parametrize("script", NETS, ids=name_of)
-def test_every_program_resumes(script, dataset, folders, tmp_path):  # noqa: F811
-    check_program(script, dataset, folders, tmp_path)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_resumes(name, dataset, folders, tmp_path):  # noqa: F811
+    check_program(PROGRAMS[name], dataset, folders, tmp_path)
 
 
 @pytest.mark.slow

@@ -11,29 +11,31 @@ import pytensor.tensor as pt
 import pytest
 from scipy.io import wavfile
 
-from cle_port import checkpoint
-from cle_port.compare.units import samples
 from cle_port.errors import UserError
+from cle_port.files import write
+from cle_port.train import checkpoint
+from cle_port.utils import zipp
 from cle_port.utils.op import multinomial
-from datasets import demo_blizzard
-from datasets.iamondb_hdf5 import Line, LineWriter
+from compare.units import samples
+from datasets.demo import blizzard as demo_blizzard
+from datasets.hdf5.lines import Line, LineWriter
 from models import sample
 from models.parts import Decoder, Init, tempered
-from models.program import make_mainloop
+from models.programs import PROGRAMS
+from models.rnn_gmm import rnn_gmm
+from models.running import Run
+from models.sampling import files as sample_files
+from models.sampling import generation, loading, pictures
+from models.sampling.data import Sequences, open_data
 from models.settings import Settings
+from models.vrnn_gauss import vrnn_gauss
+from models.vrnn_gmm import vrnn_gmm
 from tests.recordings import below, largest_difference, read
 from tests.test_vrnn_gmm import TINY
 from tests.units import FLOATS, case_names, evaluate, recorded
 
 RECORDING = "artifacts/sample_vrnn_gauss.npz"
 RTOL = {"float64": 1e-13, "float32": 2e-6}
-
-
-@pytest.fixture(autouse=True)
-def keep_floatX():
-    """The program sets floatX for the whole process."""
-    with pytensor.config.change_flags(floatX=pytensor.config.floatX):
-        yield
 
 
 # --- the original's helpers -----------------------------------------------------------------
@@ -71,8 +73,8 @@ def test_multinomial_takes_the_last_component_where_rounding_leaves_none():
 
 
 def decoder(dataset: str, num_k: int | None, **sizes) -> Decoder:
-    args = Settings(**TINY | sizes, dataset=dataset)
-    return Decoder(args, {"s_tm1": args.rnn_dim}, Init(1), num_k)
+    args = Settings(**TINY | sizes | {"num_k": num_k or 1}, dataset=dataset)
+    return (vrnn_gmm if num_k else vrnn_gauss)(args, Init(1)).theta
 
 
 def draw(head: Decoder, v: dict, eps, u, **options) -> tuple[np.ndarray, np.ndarray]:
@@ -140,9 +142,9 @@ def recorded_net():
     }
     args = Settings(**widths, depth=4)
     with pytensor.config.change_flags(floatX="float32"):
-        net = sample.VRNN_Gauss(args, Init(None))
-        sample.check_params("recording", params, net)
-        sample.zipp(params, net.params)
+        net = vrnn_gauss(args, Init(None))
+        loading.check_params("recording", params, net)
+        zipp(params, net.params)
         yield net
 
 
@@ -153,7 +155,7 @@ def test_reproduces_the_originals_samples(recorded_net):
     n_steps, batch_size, _ = theirs["x"].shape
     u = np.zeros((n_steps, batch_size, 2), dtype="float32")
     with pytensor.config.change_flags(floatX="float32"):
-        fn = sample.generation_fn(recorded_net, batch_size, n_steps)
+        fn = generation.generation_fn(recorded_net, batch_size, n_steps)
     s_0 = np.zeros((batch_size, recorded_net.rnn.state_dim), dtype="float32")
     _, x, mean = (np.asarray(a) for a in fn(s_0, theirs["eps_z"], theirs["eps_x"], u))
     assert x.dtype == mean.dtype == theirs["x"].dtype == "float32"
@@ -161,7 +163,7 @@ def test_reproduces_the_originals_samples(recorded_net):
         assert largest_difference(x[t], theirs["x"][t]) < 2e-6
         assert largest_difference(mean[t], theirs["theta_mu"][t]) < 2e-6
 
-    lines = sample.denormalize(mean, theirs["X_mean"], theirs["X_std"]).swapaxes(0, 1)
+    lines = sample_files.denormalize(mean, theirs["X_mean"], theirs["X_std"]).swapaxes(0, 1)
     waves = lines.reshape(batch_size, -1)
     assert waves.dtype == theirs["samples"].dtype
     assert largest_difference(waves, theirs["samples"]) < 2e-6
@@ -169,7 +171,7 @@ def test_reproduces_the_originals_samples(recorded_net):
         # A sample that is a whole number but for rounding may be cut off to either side.
         cut = theirs[f"wav/sample_{i}.wav/data"]
         near_whole = np.abs(wave - np.round(wave)) < 1e-2
-        ours = sample.as_wave(wave)
+        ours = sample_files.as_wave(wave)
         assert ours.dtype == cut.dtype
         np.testing.assert_array_equal(ours[~near_whole], cut[~near_whole])
         assert np.abs(ours.astype(int) - cut).max() <= 1
@@ -177,16 +179,16 @@ def test_reproduces_the_originals_samples(recorded_net):
 
 
 def test_waves_are_clipped_not_wrapped():
-    wave = sample.as_wave(np.array([-1e9, -32768.9, -1.9, 1.9, 32767.9, 40000.0]))
+    wave = sample_files.as_wave(np.array([-1e9, -32768.9, -1.9, 1.9, 32767.9, 40000.0]))
     assert wave.tolist() == [-32768, -32768, -1, 1, 32767, 32767]
 
 
 def test_strokes_undo_what_the_data_set_did():
     offsets = np.array([[3.0, -4.0], [5.0, 6.0]])
     frames = np.column_stack([[0.0, 1.0], (offsets - 16) / 7.5])
-    strokes = sample.as_strokes(frames, 16, 7.5)
+    strokes = sample_files.as_strokes(frames, 16, 7.5)
     np.testing.assert_allclose(np.column_stack([strokes["dx"], strokes["dy"]]), offsets)
-    points = sample.as_points(strokes)
+    points = sample_files.as_points(strokes)
     np.testing.assert_allclose(points, [[0, 0, 0], [0, 3, -4], [1, 8, 2]])
 
 
@@ -228,9 +230,9 @@ def tiny(dataset: str, folders: dict[str, Path], **changes) -> Settings:
 
 
 def save_checkpoint(name: str, args: Settings, path: Path) -> Path:
-    """What `Training.save` writes of an untrained model, without compiling it."""
+    """Write the checkpoint of an untrained model without compiling it."""
     with pytensor.config.change_flags(floatX=args.floatX):
-        net = sample.NETS[name](args)
+        net = PROGRAMS[name].make_net(args)
     arrays = {key: np.asarray(p.get_value()) for key, p in net.params.items()}
     meta = {"program": f"{name}_1", "settings": args.as_dict(), "params": list(net.params)}
     checkpoint.save(path, arrays, meta)
@@ -273,19 +275,19 @@ def test_writes_samples_that_the_seed_decides(dataset, name, prior, folders, tmp
                 ("pen", "dx", "dy"), (45,)
             )
         assert files["sample.svg"].read_text().count("<text") == 2
-    if sample.has_matplotlib():
-        pictures = [file for key, file in files.items() if key.endswith(".png")]
-        assert len(pictures) == (2 if dataset == "blizzard" else 1)
-        assert all(file.read_bytes().startswith(b"\x89PNG") for file in pictures)
+    if pictures.has_matplotlib():
+        images = [file for key, file in files.items() if key.endswith(".png")]
+        assert len(images) == (2 if dataset == "blizzard" else 1)
+        assert all(file.read_bytes().startswith(b"\x89PNG") for file in images)
 
 
 @pytest.mark.full
 def test_longer_samples_begin_like_shorter_ones(folders):
     with pytensor.config.change_flags(floatX="float32"):
-        net = sample.RNN_GMM(tiny("iamondb", folders))
+        net = rnn_gmm(tiny("iamondb", folders))
         s_0 = np.zeros((2, net.rnn.state_dim), dtype="float32")
         short, long = (
-            sample.generate(net, np.random.default_rng(5), length, s_0, quiet=True)[0]
+            generation.generate(net, np.random.default_rng(5), length, s_0, quiet=True)[0]
             for length in (45, 81)
         )
     assert (short.shape, long.shape) == ((45, 2, 3), (81, 2, 3))
@@ -298,15 +300,15 @@ def test_reads_what_a_program_saves(dataset, folders, tmp_path):
     """Checkpoint of a main loop; one value, primed and reconstructed."""
     args = tiny(dataset, folders, floatX="float64")
     with pytensor.config.change_flags(floatX="float64"):
-        mainloop = make_mainloop("vrnn_gmm", sample.VRNN_GMM, args)
-        mainloop.save(tmp_path / "best.npz")
+        mainloop = PROGRAMS["vrnn_gmm"].mainloop(Run("vrnn_gmm", args))
+        mainloop.saving.save(tmp_path / "best.npz")
     path = tmp_path / "best.npz"
     primed = run(path, tmp_path / "primed", "--prime", 2, "--length", 5, "--gmm", "argmax")
     pairs = run(path, tmp_path / "pairs", "--reconstruct", "--number", 2)
-    data = sample.open_data(args)
+    data = open_data(args)
     if dataset == "blizzard":
         (row,) = (line for line in data.first(1).x.swapaxes(0, 1))
-        real = sample.as_wave(sample.denormalize(row, data.X_mean, data.X_std).reshape(-1))
+        real = sample_files.as_wave(sample_files.denormalize(row, data.X_mean, data.X_std).reshape(-1))
         wave = wavfile.read(primed["primed_0.wav"])[1]
         assert len(wave) == len(real) + 5 * 40
         np.testing.assert_array_equal(wave[: len(real)], real)
@@ -319,7 +321,7 @@ def test_reads_what_a_program_saves(dataset, folders, tmp_path):
                 assert len(strokes["pen"]) == length + 5
         with np.load(pairs["original_1.npz"]) as strokes:
             frames = data.first(2).lines(data.first(2).x)[1]
-            expected = sample.denormalize(frames[:, 1:], data.X_mean, data.X_std)
+            expected = sample_files.denormalize(frames[:, 1:], data.X_mean, data.X_std)
             np.testing.assert_array_equal(strokes["dy"], expected[:, 1])
             np.testing.assert_array_equal(strokes["pen"], frames[:, 0])
         drawing = pairs["reconstruction.svg"].read_text()
@@ -327,7 +329,7 @@ def test_reads_what_a_program_saves(dataset, folders, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", sample.NETS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_generation_is_what_the_model_says_of_its_own_frames(name, folders):
     """Means generated step by step equal those of the whole sequence run through the model.
 
@@ -335,7 +337,7 @@ def test_generation_is_what_the_model_says_of_its_own_frames(name, folders):
     posterior that equals the prior makes z the same, given the same noise.
     """
     with pytensor.config.change_flags(floatX="float64"):
-        net = sample.NETS[name](tiny("blizzard", folders, floatX="float64", num_k=1))
+        net = PROGRAMS[name].make_net(tiny("blizzard", folders, floatX="float64", num_k=1))
         for key, p in net.params.items():
             p.set_value(p.get_value() * (4 if key.startswith("W") else 1))
         if name.startswith("vrnn"):
@@ -345,14 +347,14 @@ def test_generation_is_what_the_model_says_of_its_own_frames(name, folders):
                 if "prior" in key:
                     net.params[key.replace("prior", "phi")].set_value(p.get_value())
         rng = np.random.default_rng(0)
-        noise = sample.draw_noise(net, rng, 7, 3)
+        noise = generation.draw_noise(net, rng, 7, 3)
         s_0 = np.zeros((3, net.rnn.state_dim))
-        s, x, mean = (np.asarray(a) for a in sample.generation_fn(net, 3, 7)(s_0, *noise))
+        s, x, mean = (np.asarray(a) for a in generation.generation_fn(net, 3, 7)(s_0, *noise))
         known = Known(noise.z)
-        whole = sample.through_model(net, x, known, lambda v: v["theta_mu"])
-        states = sample.through_model(net, x, known, lambda v: v["s"])
+        whole = generation.through_model(net, x, known, lambda tensors: tensors["theta_mu"])
+        states = generation.through_model(net, x, known, lambda tensors: tensors["s"])
         lengths = np.array([7, 4, 1])
-        last = sample.state_after(net, sample.Sequences(x, lengths), known)
+        last = generation.state_after(net, Sequences(x, lengths), known)
     np.testing.assert_allclose(mean, whole, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(s, states[-1], rtol=1e-9, atol=1e-12)
     for b, length in enumerate(lengths):
@@ -374,9 +376,9 @@ class Known:
 
 
 def test_temperature_scales_the_noise(folders):
-    net = sample.VRNN_GMM(tiny("blizzard", folders))
+    net = vrnn_gmm(tiny("blizzard", folders))
     one, half = (
-        sample.draw_noise(net, np.random.default_rng(3), 4, 2, temperature)
+        generation.draw_noise(net, np.random.default_rng(3), 4, 2, temperature)
         for temperature in (1.0, 0.5)
     )
     np.testing.assert_array_equal(half.z, one.z / 2)
@@ -384,6 +386,20 @@ def test_temperature_scales_the_noise(folders):
     np.testing.assert_array_equal(half.u, one.u)
     assert one.u.min() >= 0
     assert one.u.max() < 1
+
+
+def test_floatX_stays(folders, tmp_path):
+    """Loading and sampling take the checkpoint's precision and give the process's back."""
+    args = tiny("blizzard", folders, floatX="float64")
+    path = save_checkpoint("vrnn_gmm", args, tmp_path / "m.npz")
+    with pytensor.config.change_flags(floatX="float32"):
+        _, _, net = loading.load_model(path)
+        assert pytensor.config.floatX == "float32"
+        assert {p.dtype for p in net.params.values()} == {"float64"}
+        assert generation.draw_noise(net, np.random.default_rng(0), 2, 3).z.dtype == "float64"
+        assert open_data(args).first(1).x.dtype == "float64"
+        assert sample.main([str(path), "--prime", "1", "--length", "2", "--quiet"]) == 0
+        assert pytensor.config.floatX == "float32"
 
 
 # --- refusals -------------------------------------------------------------------------------
@@ -467,9 +483,9 @@ def test_sets_all_parameters_or_none(good, monkeypatch, tmp_path):
     arrays, meta = checkpoint.load(good)
     del arrays[meta["params"][-1]]
     checkpoint.save(tmp_path / "less.npz", arrays, meta)
-    monkeypatch.setattr(sample, "zipp", lambda *_: pytest.fail("parameters were set"))
+    monkeypatch.setattr(loading, "zipp", lambda *_: pytest.fail("parameters were set"))
     with pytest.raises(UserError, match="1 parameters differ"):
-        sample.load_model(tmp_path / "less.npz")
+        loading.load_model(tmp_path / "less.npz")
 
 
 @pytest.mark.parametrize(
@@ -512,7 +528,7 @@ def test_leaves_no_half_written_file(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", fail)
         with pytest.raises(UserError, match="No space left"):
-            sample.write(tmp_path / "a.wav", b"new")
+            write(tmp_path / "a.wav", b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["a.wav"]
     assert (tmp_path / "a.wav").read_bytes() == b"old"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytensor
 import pytest
 
-from models.program import noise_streams
+from models.running.run import noise_streams
 from models.settings import Settings
 from tests.recordings import FOLDERS, read
 

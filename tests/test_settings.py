@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from cle_port.errors import UserError
-from cle_port.mrg import M2
+from cle_port.utils.mrg import M2
 from models import settings
 from models.settings import Settings, parse, read_config
 

@@ -13,14 +13,13 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 
-import cle_port.train
-from cle_port import checkpoint
-from cle_port.backend import compile_function
+import cle_port.train.signals
+from cle_port.data.noise import NormalNoise, WithNoise
 from cle_port.errors import UserError
+from cle_port.graph import Compiler
 from cle_port.layers import StemCell
 from cle_port.models import Model
-from cle_port.rng import NormalNoise, WithNoise
-from cle_port.train import Training, TrainLog
+from cle_port.train import Training, TrainLog, checkpoint, resuming
 from cle_port.train.ext import (
     EarlyStopping,
     EpochCount,
@@ -28,10 +27,12 @@ from cle_port.train.ext import (
     GradientClipping,
     Monitoring,
     Picklize,
+    UpdateCount,
     WeightNorm,
 )
 from cle_port.train.opt import Adam, Optimizer
 from cle_port.utils import sharedX
+from tests.uncompiled import Uncompiled
 from tests.units import compile_plainly
 
 HOOKS = ("ext_monitor", "ext_save", "ext_schedule", "ext_term")
@@ -80,14 +81,12 @@ class At(Extension):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Double precision, and no compiler."""
-    monkeypatch.setattr(cle_port.train, "compile_function", compile_plainly)
+def double_precision():
     with pytensor.config.change_flags(floatX="float64"):
         yield
 
 
-def mainloop_with(extension, n_batch=3, optimizer=None, **kwargs):
+def mainloop_with(extension, n_batch=3, optimizer=None, max_updates=None, **kwargs):
     """A main loop that minimises (w - x)**2 over a number w, and carries on a sum of x."""
     x, w, total = pt.dscalar("x"), sharedX(1.0, "w"), sharedX(0.0, "total")
     cost = (w - x) ** 2
@@ -99,13 +98,15 @@ def mainloop_with(extension, n_batch=3, optimizer=None, **kwargs):
         updates={total: total + x},
     )
     kwargs.setdefault("data", Batches(n_batch))
+    kwargs.setdefault("compiler", Uncompiled())
+    counts = [] if max_updates is None else [UpdateCount(max_updates)]
     return Training(
         name="m",
         model=model,
         optimizer=optimizer or SGD(lr=0.25),
         cost=cost,
         outputs=cost,
-        extension=extension,
+        extension=[*extension, *counts] if counts and extension else counts or extension,
         quiet=True,
         **kwargs,
     )
@@ -167,7 +168,6 @@ def test_order_of_events():
 
 def test_parameters_and_moments_are_written_in_place(monkeypatch):
     """XLA copies none of them before it updates: an update has one new value of each."""
-    monkeypatch.setattr(cle_port.train, "compile_function", compile_function)
     x, W = pt.tensor("x", shape=(5, 13), dtype="float64"), sharedX(np.eye(13, 7), "W")
     cost = pt.tanh(x @ W).sum()
     cost.name = "cost"
@@ -179,7 +179,7 @@ def test_parameters_and_moments_are_written_in_place(monkeypatch):
         cost=cost,
         outputs=cost,
         extension=[GradientClipping(batch_size=5, check_nan=1), WeightNorm()],
-        backend="jax",
+        compiler=Compiler("jax"),
         quiet=True,
     )
     mainloop.update([np.ones((5, 13))])
@@ -341,7 +341,7 @@ def test_signal_that_comes_doubled_is_one(tmp_path):
 
 
 def test_second_signal_stops_at_once(monkeypatch):
-    monkeypatch.setattr(cle_port.train, "SAME_SIGNAL_SECONDS", -1.0)
+    monkeypatch.setattr(cle_port.train.signals, "SAME_SIGNAL_SECONDS", -1.0)
 
     def twice(mainloop):
         os.kill(os.getpid(), signal.SIGINT)
@@ -365,10 +365,10 @@ def test_other_threads_leave_signals_alone():
 def test_checkpoint_holds_everything(tmp_path):
     noise = NormalNoise(2, seed=1)
     mainloop = mainloop_with(
-        [EpochCount(1)], noise={"train": noise}, settings={"lr": 0.25, "data_path": None}
+        [EpochCount(1)], noise={"train": noise}, about={"settings": {"lr": 0.25, "data_path": None}}
     )
     mainloop.run()
-    mainloop.save(tmp_path / "m.npz")
+    mainloop.saving.save(tmp_path / "m.npz")
     arrays, meta = checkpoint.load(tmp_path / "m.npz")
     log = mainloop.trainlog
     log_arrays = ["log/time", "log/update", "log_lines"]
@@ -381,7 +381,6 @@ def test_checkpoint_holds_everything(tmp_path):
         "format_version": checkpoint.FORMAT_VERSION,
         "program": "m",
         "settings": {"lr": 0.25, "data_path": None},
-        "data_id": "",
         "params": ["w"],
         "best": {},
         "epoch_seen": 1,
@@ -397,7 +396,6 @@ def test_checkpoint_holds_everything(tmp_path):
 
 def test_all_extensions_together(tmp_path, monkeypatch, caplog):
     """As the programs put them together, compiled as the programs do."""
-    monkeypatch.setattr(cle_port.train, "compile_function", compile_function)
     caplog.set_level(logging.INFO, logger="cle_port")
     x, W = pt.dscalar("x"), sharedX([[0.3, 0.0], [0.4, 0.1]], "W")
     cost = pt.sum((W - x) ** 2)
@@ -456,7 +454,7 @@ def test_all_extensions_together(tmp_path, monkeypatch, caplog):
 def test_planned_updates():
     """What the progress bar counts up to."""
     planned = [
-        mainloop_with(extension, max_updates=n)._planned_updates()
+        mainloop_with(extension, max_updates=n).planned_updates()
         for extension in ([EpochCount(2)], [])
         for n in (None, 4, 100)
     ]
@@ -485,6 +483,7 @@ def test_data_with_noise():
     data += [(np.zeros((2, 3, 1)),)] * 2
     mainloop = Training(
         name="m",
+        compiler=Uncompiled(),
         data=WithNoise(data, NormalNoise(4, seed=1)),
         model=Model(inputs=[x, eps], params={"w": w}),
         optimizer=SGD(lr=0.0),
@@ -515,11 +514,12 @@ def test_a_checkpoint_has_the_noise_before_the_next_batch():
 
         def exe(self, mainloop):
             copy = NormalNoise(4, seed=0)
-            copy.state = mainloop.state()[1]["noise"]["train"]
+            copy.state = resuming.state(mainloop)[1]["noise"]["train"]
             drawn_after.append([copy.draw(2, 3).sum()])
 
     mainloop = Training(
         name="m",
+        compiler=Uncompiled(),
         data=WithNoise(data, noise),
         model=Model(inputs=[x, eps], params={"w": w}),
         optimizer=SGD(lr=0.0),
@@ -571,7 +571,7 @@ def test_stop_before_an_update_that_is_not_finite(value, tmp_path):
     assert (meta["batch_seen"], meta["batch_in_epoch"], meta["not_finite"]) == (2, 2, 0)
     good = mainloop_with([GradientClipping(), EpochCount(1)], n_batch=2, optimizer=Adam(lr=0.1))
     good.run()
-    for name, variable in good._kept().items():
+    for name, variable in resuming.variables(good).items():
         np.testing.assert_array_equal(arrays[name], variable.get_value(), err_msg=name)
 
 
@@ -595,8 +595,8 @@ def test_skip_an_update_that_is_not_finite(value, tmp_path, caplog):
     without = with_bad_batch(tmp_path / "without", 0.0, "skip")
     without.data = data
     without.run()
-    for name, variable in without._kept().items():
-        ours = mainloop._kept()[name].get_value()
+    for name, variable in resuming.variables(without).items():
+        ours = resuming.variables(mainloop)[name].get_value()
         np.testing.assert_array_equal(ours, variable.get_value(), err_msg=name)
 
 
@@ -676,7 +676,7 @@ def test_what_is_tried_again_is_what_was_to_be_written(tmp_path, monkeypatch, ca
     """The best model of then, not the parameters of now."""
     disk = Disk(monkeypatch, full=True)
     mainloop = mainloop_with([], max_updates=3)
-    mainloop.save(tmp_path / "m_best.npz", "best model")
+    mainloop.saving.save(tmp_path / "m_best.npz", "best model")
     w = mainloop.model.params["w"].get_value()
     mainloop.update((np.array(0.0),))
     disk.full = False
@@ -690,15 +690,15 @@ def test_a_file_of_one_kind_does_not_stand_for_another(tmp_path, monkeypatch, ca
     """Files to keep have names of their own; one that is given up for the next is told."""
     disk = Disk(monkeypatch, full=True)
     mainloop = mainloop_with([], max_updates=3)
-    mainloop.save(tmp_path / "m_10updates.npz", "model to keep")
+    mainloop.saving.save(tmp_path / "m_10updates.npz", "model to keep")
     disk.full = False
-    mainloop.save(tmp_path / "m_20updates.npz", "model to keep")
+    mainloop.saving.save(tmp_path / "m_20updates.npz", "model to keep")
     assert [entry.path.name for entry in mainloop.saving.failed.values()] == ["m_10updates.npz"]
     mainloop.saving.retry()
     assert sorted(os.listdir(tmp_path)) == ["m_10updates.npz", "m_20updates.npz"]
     disk.full = True
     for n in (30, 40):
-        mainloop.save(tmp_path / f"m_{n}updates.npz", "model to keep")
+        mainloop.saving.save(tmp_path / f"m_{n}updates.npz", "model to keep")
     assert warnings_in(caplog)[-1] == f"given up for the next one: {tmp_path / 'm_30updates.npz'}"
 
 
@@ -706,7 +706,7 @@ def test_tries_become_rarer(tmp_path, monkeypatch):
     """Else a full disk would be written to all the time."""
     disk = Disk(monkeypatch, full=True)
     saving = mainloop_with([]).saving
-    saving.write(tmp_path / "m.npz", ({}, {"batch_seen": 0}), "model")
+    saving._write(tmp_path / "m.npz", ({}, {"batch_seen": 0}), "model")
     tried = []
     for n in range(1, 40):
         before = len(disk.tries)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cle_port.errors import UserError
-from cle_port.unpickle import load_npy, load_pickled_arrays
+from cle_port.files.unpickle import load_npy, load_pickled_arrays
 
 ARTIFACTS = Path(__file__).parent / "reference" / "artifacts"
 ROWS = np.load(ARTIFACTS / "blizzard_h5.npz")

@@ -4,7 +4,6 @@ import numpy as np
 import pytensor
 import pytest
 
-from cle_port.compare.units import keywords
 from cle_port.utils import (
     castX,
     init_tparams,
@@ -15,6 +14,7 @@ from cle_port.utils import (
     unzip,
     zipp,
 )
+from compare.units import keywords
 from tests.units import FLOATS, case_names, recorded
 
 CASES = case_names("utils", "segment_axis")
@@ -32,7 +32,7 @@ def test_segment_axis(name):
     ("name", "message"),
     [
         ("too_short_cut", r"3 entries do not fill a frame of 5 .*; use end='pad'"),
-        ("overlap_too_large", "an overlap of 3 leaves frames of 3 no step"),
+        ("overlap_too_large", "overlap 3 must be below length 3"),
     ],
 )
 def test_segment_axis_refuses_as_the_original_does(name, message):

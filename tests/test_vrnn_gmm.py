@@ -21,12 +21,12 @@ import pytest
 from pytensor.graph.basic import Apply
 from pytensor.tensor.elemwise import Elemwise
 
-from cle_port import checkpoint
-from cle_port.train import Training
-from datasets import demo_blizzard
-from models import program, vrnn_gmm
+from cle_port.train import Training, checkpoint
+from datasets.demo import blizzard as demo_blizzard
+from models import vrnn_gmm
+from models.running import Run, run_program
 from models.settings import Settings, parse, read_config
-from models.vrnn_gmm import VRNN_GMM, WIDTHS
+from models.vrnn_gmm import PROGRAM, WIDTHS
 from tests.recordings import PROJECT, read
 
 SCRIPT = PROJECT / "models" / "vrnn_gmm.py"
@@ -176,7 +176,7 @@ def test_log_of_the_demo(demo):
 def test_checkpoint_of_the_demo(demo):
     arrays, meta = checkpoint.load(demo.file("npz"))
     args = settings_of(demo)
-    initial = VRNN_GMM(args).params
+    initial = vrnn_gmm.vrnn_gmm(args).params
     assert meta["params"] == list(initial)
     assert meta["settings"] == args.as_dict()
     assert (meta["program"], meta["batch_seen"], meta["epoch_seen"]) == ("vrnn_gmm_1", 4, 0)
@@ -215,7 +215,7 @@ def test_same_settings_give_the_same_run(demo, again):
 
 
 def test_another_seed_is_another_run():
-    first, second = (VRNN_GMM(Settings(**TINY, seed=seed)).params for seed in (1, 2))
+    first, second = (vrnn_gmm.vrnn_gmm(Settings(**TINY, seed=seed)).params for seed in (1, 2))
     assert any(
         not np.array_equal(first[name].get_value(), second[name].get_value()) for name in first
     )
@@ -286,7 +286,7 @@ def refused(nothing_is_compiled, capsys, tmp_path, monkeypatch):
 
     def run(*argv: str | Path) -> str:
         with pytensor.config.change_flags(floatX="float32"):
-            status = program.run("vrnn_gmm", VRNN_GMM, WIDTHS, "", [str(word) for word in argv])
+            status = run_program(PROGRAM, [str(word) for word in argv])
         shown = capsys.readouterr()
         assert status == 2, shown.err
         (line,) = shown.err.splitlines()
@@ -315,7 +315,7 @@ def test_good_input_gets_as_far_as_compiling(nothing_is_compiled, tmp_path):
         pytensor.config.change_flags(floatX="float32"),
         pytest.raises(AssertionError, match="compiles before"),
     ):
-        program.run("vrnn_gmm", VRNN_GMM, WIDTHS, "", argv)
+        run_program(PROGRAM, argv)
 
 
 def test_missing_data_path(refused):
@@ -330,7 +330,7 @@ def test_data_path_that_is_a_file(refused, tmp_path):
 
 
 def test_folder_without_data(refused, tmp_path):
-    assert "python -m datasets.blizzard build" in refused("--data_path", tmp_path, *as_flags(TINY))
+    assert "python -m datasets.build blizzard" in refused("--data_path", tmp_path, *as_flags(TINY))
 
 
 def test_missing_rows(refused, tmp_path):
@@ -338,7 +338,7 @@ def test_missing_rows(refused, tmp_path):
     (tmp_path / f"{FILE_NAME}.h5").unlink()
     line = refused("--data_path", tmp_path, *as_flags(TINY))
     assert str(tmp_path) in line
-    assert "python -m datasets.blizzard build" in line
+    assert "python -m datasets.build blizzard" in line
 
 
 def test_truncated_rows(refused, tmp_path):
@@ -377,7 +377,7 @@ def test_statistics_that_cannot_be_used(refused, tmp_path, statistics):
     with_rows(tmp_path, ROWS, **statistics)
     line = refused("--data_path", tmp_path, *as_flags(TINY))
     assert f"{FILE_NAME}_normal.npz" in line
-    assert "compute them with `python -m datasets.blizzard build`" in line
+    assert "compute them with `python -m datasets.build blizzard`" in line
 
 
 def test_missing_statistics(refused, tmp_path):
@@ -385,7 +385,7 @@ def test_missing_statistics(refused, tmp_path):
     (tmp_path / f"{FILE_NAME}_normal.npz").unlink()
     line = refused("--data_path", tmp_path, *as_flags(TINY))
     assert f"no statistics {tmp_path / FILE_NAME}_normal.npz" in line
-    assert "python -m datasets.blizzard build" in line
+    assert "python -m datasets.build blizzard" in line
 
 
 def test_frame_size_that_does_not_divide_the_row(refused, tmp_path):
@@ -457,7 +457,7 @@ def mainloop(data, tmp_path_factory) -> Iterator[Training]:
     folder = tmp_path_factory.mktemp("float32")
     args = Settings(**settings, data_path=str(data), save_path=str(folder))
     with pytensor.config.change_flags(floatX=args.floatX):
-        yield program.make_mainloop("vrnn_gmm", VRNN_GMM, args)
+        yield PROGRAM.mainloop(Run("vrnn_gmm", args))
 
 
 def float64_nodes(fgraph) -> list[Apply]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cle_port.compare.graphs import Graph, compile_plainly, evaluate, in_python, symbols_like
+from compare.units.graphs import Graph, compile_plainly, evaluate, in_python, symbols_like
 from tests.recordings import below, largest_difference, read
 
 __all__ = [

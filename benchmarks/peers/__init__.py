@@ -1,4 +1,4 @@
 """One update of VRNN-GMM by this project and by others, with the same numbers.
 
-Each module defines one class with the same three methods, see `worker.Peer`.
+Each module defines a class ``Peer`` with the methods of `worker.Peer`.
 """

@@ -1,10 +1,10 @@
 """The limit: the matrix products of one update, and nothing else.
 
-For each weight the product with its input, with the output's gradient for the
-input, and of these two for the weight, at the shapes of a well arranged
-update: what the state decides, frame by frame, one after the other; all the
-rest, and all products for weights, for all frames at once.  The numbers are
-noise.  NumPy, PyTorch and JAX each do them as fast as they can.
+Each weight takes part in three products: with its input, with the gradient of
+its output, and, for its own gradient, the product of these two.  Products that
+depend on the state run frame by frame, one after the other.  All others, and all
+gradients of weights, are products over all frames at once.  The numbers are
+noise.  NumPy, PyTorch or JAX computes them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.problem import Problem
 
 
 class Product(NamedTuple):
-    """(m, k) times (k, n)."""
+    """Shapes of a product: (m, k) times (k, n)."""
 
     m: int
     k: int
@@ -29,11 +29,11 @@ class Product(NamedTuple):
 class Products(NamedTuple):
     """Products of one update."""
 
-    frame_by_frame: list[Product]  # each T times
+    frame_by_frame: list[Product]  # run T times each
     at_once: list[Product]
 
     def gflop(self, n_step: int) -> float:
-        """Floating-point operations of an update, in billions."""
+        """Return the floating-point operations of an update, in billions."""
         frame = sum(2 * m * k * n for m, k, n in self.frame_by_frame)
         rest = sum(2 * m * k * n for m, k, n in self.at_once)
         return (n_step * frame + rest) / 1e9
@@ -42,7 +42,8 @@ class Products(NamedTuple):
 def products(problem: Problem, n_step: int) -> Products:
     """List the products of an update on ``n_step`` frames."""
     settings = problem.settings
-    frame, at_once = [], []
+    frame: list[Product] = []
+    at_once: list[Product] = []
     n_batch = settings.batch_size
     n_all = n_step * n_batch
     for name, weight in problem.params.items():
@@ -52,14 +53,14 @@ def products(problem: Problem, n_step: int) -> Products:
         is_framewise = _is_framewise(name, settings.depth)
         place, m = (frame, n_batch) if is_framewise else (at_once, n_all)
         place.append(Product(m, k, n))
-        if name != "W_x_t__x_1":  # data takes no gradient
+        if name != "W_x_t__x_1":  # data has no gradient
             place.append(Product(m, n, k))
         at_once.append(Product(k, n_all, n))
     return Products(frame, at_once)
 
 
 def _is_framewise(name: str, depth: int) -> bool:
-    """Whether a weight's input depends on the state, and what follows feeds it."""
+    """Return whether a weight's product depends on the state and changes it."""
     parent, _, layer = name.removeprefix("W_").removeprefix("U_").partition("__")
     if parent == f"x_{depth}":
         return False
@@ -82,7 +83,7 @@ class Peer:
         self.runs: dict[int, Callable[[], Any]] = {}
 
     def update(self, batch: Mapping[str, NDArray]) -> float:
-        """Multiply; there is no cost."""
+        """Multiply; return NaN, because there is no cost."""
         n_step = len(batch["x"])
         if n_step not in self.runs:
             dtype = batch["x"].dtype
@@ -91,23 +92,23 @@ class Peer:
         return float("nan")
 
     def state(self) -> dict[str, NDArray]:
-        """Nothing."""
+        """Return nothing: there are no parameters."""
         return {}
 
 
 def noise(*shape: int, dtype: np.dtype) -> NDArray:
-    """Numbers of which none are so small that they slow a processor down."""
+    """Return uniform numbers; denormal numbers, which are slow, do not occur."""
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(dtype)
 
 
 def operands(product: Product, dtype: np.dtype) -> tuple[NDArray, NDArray, NDArray]:
-    """Both factors and a place for their product."""
+    """Return both factors and an array for their product."""
     m, k, n = product
     return noise(m, k, dtype=dtype), noise(k, n, dtype=dtype), np.empty((m, n), dtype)
 
 
 def with_numpy(todo: Products, n_step: int, dtype: np.dtype) -> Callable[[], None]:
-    """Products into arrays that are there already."""
+    """Return a function that multiplies into allocated arrays."""
     frame, rest = ([operands(product, dtype) for product in part] for part in todo)
 
     def run() -> None:
@@ -121,7 +122,7 @@ def with_numpy(todo: Products, n_step: int, dtype: np.dtype) -> Callable[[], Non
 
 
 def with_torch(todo: Products, n_step: int, dtype: np.dtype) -> Callable[[], None]:
-    """Products into tensors that are there already."""
+    """Return a function that multiplies into allocated tensors."""
     import torch
 
     frame, rest = (
@@ -140,7 +141,7 @@ def with_torch(todo: Products, n_step: int, dtype: np.dtype) -> Callable[[], Non
 
 
 def with_jax(todo: Products, n_step: int, dtype: np.dtype) -> Callable[[], Any]:
-    """One compiled function with a scan, whose products differ from frame to frame."""
+    """Return a compiled function with a scan; each frame has factors of its own."""
     import jax
     import jax.numpy as jnp
 

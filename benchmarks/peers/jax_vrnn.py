@@ -1,9 +1,9 @@
-"""The update written for JAX, as one writes it there: `jax.lax.scan` under `jax.jit`.
+"""The update in idiomatic JAX: `jax.lax.scan` under `jax.jit`.
 
-What does not depend on the state is computed outside the scan, for all frames
-at once; inside, products that share their left side are one product.  Old
-parameters and moments are donated, so that new ones take their place.  Each
-length of a batch is compiled for itself, without padding.
+Everything that does not depend on the state is outside the scan, for all frames
+at once.  Inside, products with the same left factor are one product.  New
+parameters and moments overwrite the old ones, which are donated.  JAX compiles
+for each length of a batch, without padding.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ class Peer:
         self.jitted = jax.jit(self.new_state, donate_argnums=(0, 1, 2, 3))
 
     def update(self, batch: Mapping[str, NDArray]) -> float:
-        """Update once; returns the cost before."""
+        """Update once; return the cost before the update."""
         new = self.jitted(self.p, self.m, self.v, self.carried, self.n_seen, dict(batch))
         cost, self.p, self.m, self.v, self.carried = jax.block_until_ready(new)
         self.n_seen += 1
         return float(cost)
 
     def state(self) -> dict[str, NDArray]:
-        """Parameters and first moments."""
+        """Return parameters and first moments."""
         moments = {f"adam_m/{name}": np.array(m) for name, m in self.m.items()}
         return {name: np.array(p) for name, p in self.p.items()} | moments
 
     def new_state(
         self, p: Tree, m: Tree, v: Tree, carried: tuple[Array, Array], n_seen: Array, batch: Tree
     ) -> tuple[Array, Tree, Tree, Tree, tuple[Array, Array]]:
-        """Cost, parameters, moments and carried state after an update."""
+        """Return cost, parameters, moments and carried state after an update."""
         is_iamondb = self.settings.dataset == "iamondb"
         starts_anew = is_iamondb or n_seen % self.settings.reset_freq == 0
         h_0, c_0 = jax.tree.map(lambda s: jnp.where(starts_anew, 0, s), carried)
@@ -78,7 +78,7 @@ class Peer:
         return cost, {k: limited(w) if "W" in k else w for k, w in p.items()}, m, v, carried
 
     def cost(self, p: Tree, batch: Tree, h_0: Array, c_0: Array) -> tuple[Array, tuple]:
-        """Bound, and the state after the last frame."""
+        """Return the bound and the state after the last frame."""
         x, eps, depth = batch["x"], batch["eps"], self.settings.depth
         x_out, z_out = f"x_{depth}", f"z_{depth}"
         features = stack(p, "x", jax.nn.relu(x @ p["W_x_t__x_1"] + p["b_x_1"]), depth)
@@ -105,7 +105,8 @@ class Peer:
             h = jax.nn.sigmoid(o) * jnp.tanh(c)
             return (h, c), (h, z_4, mu, sig)
 
-        state, (s, z_4, mu, sig) = jax.lax.scan(step, (h_0, c_0), (to_rnn, to_phi, eps))
+        scanned: Any = jax.lax.scan(step, (h_0, c_0), (to_rnn, to_phi, eps))
+        state, (s, z_4, mu, sig) = scanned
         s_tm1 = jnp.concatenate([h_0[None], s[:-1]])
         prior = jax.nn.relu(s_tm1 @ p["W_s_tm1__prior_1"] + p["b_prior_1"])
         prior = stack(p, "prior", prior, depth)
@@ -125,19 +126,19 @@ class Peer:
 
 
 def stack(p: Tree, name: str, v: Array, depth: int) -> Array:
-    """Layers from the second on."""
+    """Apply the layers after the first."""
     for i in range(2, depth + 1):
         v = jax.nn.relu(v @ p[f"W_{name}_{i - 1}__{name}_{i}"] + p[f"b_{name}_{i}"])
     return v
 
 
 def sigma(v: Array) -> Array:
-    """Standard deviation from what a layer puts out."""
+    """Return the standard deviation from a layer's output."""
     return jax.nn.softplus(v) + SIG_FLOOR
 
 
 def nll(x: Array, heads: Tree, num_k: int) -> Array:
-    """Negative log-density of each frame, shape (T, B)."""
+    """Return the negative log-density of each frame, shape (T, B)."""
     log_coeff = jax.nn.log_softmax(heads["coeff"])
     mu, sig = heads["theta_mu"], sigma(heads["theta_sig"])
     if "corr" not in heads:
@@ -158,7 +159,7 @@ def nll(x: Array, heads: Tree, num_k: int) -> Array:
 
 
 def kl(mu_1: Array, sig_1: Array, mu_2: Array, sig_2: Array) -> Array:
-    """Divergence between diagonal Gaussians, summed over the last axis."""
+    """Return the divergence of diagonal Gaussians, summed over the last axis."""
     ratio = (sig_1**2 + (mu_1 - mu_2) ** 2) / sig_2**2
     return (jnp.log(sig_2) - jnp.log(sig_1) + 0.5 * (ratio - 1)).sum(-1)
 

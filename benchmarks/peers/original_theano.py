@@ -1,12 +1,12 @@
 # -*- coding: utf-8 -*-
-"""The original's own program, driven from outside, as a peer of the benchmark.
+"""The original's own program as a peer of the benchmark.
 
-Answers the commands of `benchmarks.peers.worker` in the Python where Theano, cle
-and nips2015_vrnn run (docs/original.md), which imports nothing of the port but
-``cle_port/compare/record_original.py``.  The program's ``main`` runs with the
-widths of the settings up to the point where it would start to train; then its
-compiled update is called.  It starts from the same parameters as the others, but
-draws its noise itself, so its costs are only near theirs.
+Answers the commands of `benchmarks.peers.worker` in the Python that runs Theano,
+cle and nips2015_vrnn (docs/original.md).  It imports only one file of the port,
+``compare/original/recorder.py``.  The program's ``main`` runs with the widths of
+the settings and stops before it trains.  Then this script calls its compiled
+update.  The program starts from the parameters of the other peers but draws its
+own noise, so its costs are only near theirs.
 
 Usage: ``python2 original_theano.py ORIGINAL FOLDER FLOATX``, with Theano's flags
 in THEANO_FLAGS.
@@ -25,20 +25,20 @@ import time
 import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "cle_port", "compare"))
+sys.path.insert(0, os.path.join(ROOT, "compare", "original"))
 
-import record_original as driver
+import recorder as driver
 
-# The setting that stands in main as this literal; equal ones must be exchanged for equal ones.
+# Settings that are this literal in main; all settings of one literal must be equal.
 LITERALS = {
     "blizzard": {500: ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim")},
     "iamondb": {150: ("z2s_dim", "q_z_dim", "p_z_dim"), 250: ("x2s_dim", "p_x_dim")},
 }
-ROW = 8000  # samples in a row of the file that is made; the batches come from the problem
+ROW = 8000  # samples per row of the data file; the batches come from the problem
 
 
 class Arguments(object):
-    """What `record_original.prepare_imports` reads of a command line."""
+    """Options that `compare.original.recorder.prepare_imports` reads."""
 
     optimizer = "fast_run"
 
@@ -47,7 +47,7 @@ class Arguments(object):
 
 
 def build(original, settings, work):
-    """Run the original's main up to its main loop and return that."""
+    """Run the original's main up to its main loop; return the main loop."""
     dataset = settings["dataset"]
     data = os.path.join(work, "data")
     os.makedirs(data)
@@ -70,9 +70,9 @@ def build(original, settings, work):
     script = driver.load_script(driver.find_script(original, dataset, "vrnn_gmm"))
     with driver.replaced(
         (Training, "run", lambda run: lambda mainloop: built.append(mainloop)),
-        # Orthogonal matrices take minutes and are replaced by the problem's.
+        # Orthogonal matrices take minutes; the problem's parameters replace them later.
         (InitCell, "ortho", lambda ortho: lambda cell, shape: np.zeros(shape)),
-        # Only the update is wanted, not the monitoring.
+        # Compiles the update only, without the monitoring.
         (theano, "function", lambda f: lambda *a, **k: f(*a, **k) if k.get("updates") else None),
     ):
         driver.with_constants(script.main, pairs)(config)

@@ -1,8 +1,7 @@
-"""The update of this project: the program as `models.program` builds it."""
+"""The update of this project, in the program that `models.running` builds."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +11,11 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 
 from benchmarks.problem import Problem, QuickInit
+from cle_port.graph.working_memory import kept_memory
 from datasets.blizzard import row_ranges
-from models import program
+from models.running import BlizzardData, IAMOnDBData, Run
 from models.settings import Settings
-from models.vrnn_gmm import VRNN_GMM
+from models.vrnn_gmm import PROGRAM, vrnn_gmm
 
 
 class Peer:
@@ -23,30 +23,28 @@ class Peer:
 
     def __init__(self, problem: Problem, n_step: int) -> None:
         settings = problem.settings
-        program.set_up(settings)
-        logging.getLogger().setLevel(logging.WARNING)
+        pytensor.config.floatX = settings.floatX
         data: Any
         if settings.dataset == "iamondb":
             lines = Lines(settings)
-            data = program.IAMOnDBData(lines, lines, "lines of noise")  # type: ignore[arg-type]
-            make_mainloop = program.iamondb_mainloop
+            data = IAMOnDBData(lines, lines, "lines of noise")  # type: ignore[arg-type]
         else:
             rows = Rows(settings, n_step)
             ranges = row_ranges(rows.num_examples(), settings.batch_size, settings.m_batch_size)
-            data = program.BlizzardData(rows, rows, ranges, "rows of noise")  # type: ignore[arg-type]
-            make_mainloop = program.blizzard_mainloop
-        self.mainloop = make_mainloop(
-            "vrnn_gmm", lambda args: VRNN_GMM(args, QuickInit(0)), settings, data
-        )
+            data = BlizzardData(rows, rows, ranges, "rows of noise")  # type: ignore[arg-type]
+        program = PROGRAM._replace(make_net=lambda args: vrnn_gmm(args, QuickInit(0)))
+        self.mainloop = program.mainloop(Run(program.name, settings, data))
+        self.memory = kept_memory(settings.memory == "kept")  # as in `Training.run`
+        self.memory.__enter__()
         for name, value in problem.params.items():
             self.mainloop.model.params[name].set_value(value.astype(settings.floatX))
 
     def update(self, batch: Mapping[str, NDArray]) -> float:
-        """Update once; returns the cost before."""
+        """Update once; return the cost before the update."""
         return self.mainloop.update([batch[k] for k in ("x", "mask", "eps") if k in batch])[0]
 
     def state(self) -> dict[str, NDArray]:
-        """Parameters and first moments."""
+        """Return parameters and first moments."""
         mainloop = self.mainloop
         moments = {k: v for k, v in mainloop.optimizer.state.items() if k.startswith("adam_m/")}
         variables = {**mainloop.model.params, **moments}
@@ -54,7 +52,7 @@ class Peer:
 
 
 class Rows:
-    """Stands where `Blizzard_tbptt` does while the main loop is built; holds no rows."""
+    """Stand-in for `Blizzard_tbptt` while the main loop is built; without rows."""
 
     name = "train"
 
@@ -63,23 +61,23 @@ class Rows:
         self.n_rows = 4 * (settings.batch_size + settings.m_batch_size)
 
     def num_examples(self) -> int:
-        """Return the number of rows it would have."""
+        """Return the number of rows that the program sees."""
         return self.n_rows
 
     def theano_vars(self, batch_size: int) -> Any:
-        """Frames of shape (T, B, x_dim), all of it known."""
+        """Return frames of shape (T, B, x_dim), which is static."""
         n_step, x_dim = self.frames_shape
         shape = (n_step, batch_size, x_dim)
         return pt.tensor("x", dtype=pytensor.config.floatX, shape=shape)
 
     def slices(self, start: int, end: int) -> tuple[NDArray]:
-        """Zeros of shape (T, rows, x_dim)."""
+        """Return zeros of shape (T, rows, x_dim)."""
         n_step, x_dim = self.frames_shape
         return (np.zeros((n_step, end - start, x_dim), pytensor.config.floatX),)
 
 
 class Lines:
-    """Stands where `IAMOnDB` does while the main loop is built; holds no lines."""
+    """Stand-in for `IAMOnDB` while the main loop is built; without lines."""
 
     name = "train"
 
@@ -87,11 +85,11 @@ class Lines:
         self.batch_size = settings.batch_size
 
     def num_examples(self) -> int:
-        """Return the number of lines it would have."""
+        """Return the number of lines that the program sees."""
         return self.batch_size
 
     def theano_vars(self, batch_size: int) -> list[Any]:
-        """Points of shape (T, B, 3) and mask of shape (T, B), T unknown."""
+        """Return points of shape (T, B, 3) and a mask of shape (T, B); T is not static."""
         dtype = pytensor.config.floatX
         return [
             pt.tensor("x", dtype=dtype, shape=(None, batch_size, 3)),
@@ -99,6 +97,6 @@ class Lines:
         ]
 
     def slices(self, start: int, end: int) -> tuple[NDArray, NDArray]:
-        """One point for each line, and its mask."""
+        """Return one point for each line, and its mask."""
         dtype = pytensor.config.floatX
         return np.zeros((1, end - start, 3), dtype), np.ones((1, end - start), dtype)

@@ -1,10 +1,10 @@
-"""The update written for PyTorch, as one writes it there.
+"""The update in idiomatic PyTorch.
 
-What does not depend on the state is computed for all frames at once, before
-or after the loop over time: features of x and their products with the weights
-of LSTM and posterior, prior network, decoder, costs.  Inside the loop products
-that share their left side are one product.  Parameters are updated by
-PyTorch's own fused Adam.
+Everything that does not depend on the state is computed for all frames at once,
+before or after the loop over time: features of x, their products with the
+weights of LSTM and posterior, prior network, decoder, costs.  Inside the loop,
+products with the same left factor are one product.  PyTorch's fused Adam updates
+the parameters.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Peer:
     problem : Problem
     n_step : int
     option : {'eager', 'compiled', 'whole'}
-        ``compiled`` hands the step and the costs to `torch.compile`, the loop
-        over time stays Python's; ``whole`` hands it the loop too.
+        ``compiled`` compiles the step and the costs with `torch.compile`; Python
+        runs the loop over time.  ``whole`` compiles the loop, too.
     """
 
     def __init__(self, problem: Problem, n_step: int, option: str = "eager") -> None:
@@ -60,7 +60,7 @@ class Peer:
         self.cost = torch.compile(self.cost_of) if option == "whole" else self.cost_of
 
     def update(self, batch: Mapping[str, NDArray]) -> float:
-        """Update once; returns the cost before."""
+        """Update once; return the cost before the update."""
         x, eps = torch.from_numpy(batch["x"]), torch.from_numpy(batch["eps"])
         mask = torch.from_numpy(batch["mask"]) if "mask" in batch else None
         is_iamondb = mask is not None
@@ -81,7 +81,7 @@ class Peer:
         return cost.item()
 
     def decay_beta(self) -> None:
-        """Let beta_1 shrink, but not in the correction of the bias: this project's Adam."""
+        """Decay beta_1, but not in the bias correction, as this project's Adam does."""
         beta_1, beta_2 = BETAS
         decayed = beta_1 * BETA_DECAY**self.n_seen
         t = self.n_seen + 1
@@ -103,13 +103,13 @@ class Peer:
     def cost_of(
         self, x: Tensor, eps: Tensor, h: Tensor, c: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Bound, last h and last c."""
+        """Return the bound, the last h and the last c."""
         p, depth = self.p, self.settings.depth
         x_out, z_out = f"x_{depth}", f"z_{depth}"
         features = self.stack("x", x)
         to_rnn = features @ p[f"W_{x_out}__rnn"] + p["b_rnn"]
         to_phi = features @ p[f"W_{x_out}__phi_1"] + p["b_phi_1"]
-        # Parameters of the step; those with the same left side in one matrix.
+        # Parameters of the step; those with the same left factor form one matrix.
         W_h = torch.cat([p["U_rnn__rnn"], p["W_s_tm1__phi_1"]], dim=1)
         W_head = torch.cat([p[f"W_phi_{depth}__phi_{kind}"] for kind in ("mu", "sig")], dim=1)
         b_head = torch.cat([p["b_phi_mu"], p["b_phi_sig"]])
@@ -150,23 +150,23 @@ class Peer:
         return cost, h, c
 
     def names(self, name: str, i: int) -> tuple[str, str]:
-        """Names of weight and bias of layer i > 1 of a stack."""
+        """Return the names of weight and bias of layer i > 1 of a stack."""
         return f"W_{name}_{i - 1}__{name}_{i}", f"b_{name}_{i}"
 
     def layer(self, name: str, i: int) -> tuple[Tensor, Tensor]:
-        """Weight and bias of layer i > 1 of a stack."""
+        """Return weight and bias of layer i > 1 of a stack."""
         W, b = self.names(name, i)
         return self.p[W], self.p[b]
 
     def stack(self, name: str, v: Tensor, first: int = 1) -> Tensor:
-        """Layers from ``first`` on."""
+        """Apply the layers from ``first`` on."""
         for i in range(first, self.settings.depth + 1):
             W, b = ("W_x_t__x_1", "b_x_1") if i == 1 else self.names(name, i)
             v = torch.relu(v @ self.p[W] + self.p[b])
         return v
 
     def nll_of(self, x: Tensor, heads: dict[str, Tensor]) -> Tensor:
-        """Negative log-density of each frame, shape (T, B)."""
+        """Return the negative log-density of each frame, shape (T, B)."""
         log_coeff = torch.log_softmax(heads["coeff"], dim=-1)
         mu, sig = heads["theta_mu"], sigma(heads["theta_sig"])
         if "corr" not in heads:
@@ -188,7 +188,7 @@ class Peer:
         return pen - torch.logsumexp(log_coeff + inner, dim=-1)
 
     def state(self) -> dict[str, NDArray]:
-        """Parameters and first moments."""
+        """Return parameters and first moments."""
         moments = {
             f"adam_m/{name}": self.adam.state[p]["exp_avg"].numpy() for name, p in self.p.items()
         }
@@ -208,7 +208,7 @@ def step(
     z_stack: list[tuple[Tensor, Tensor]],
     W_z: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One time step: new h and c, features of z, mean and deviation of the posterior."""
+    """Return new h and c, features of z, mean and deviation of the posterior."""
     n = 4 * h.shape[1]
     from_h = h @ W_h
     v = torch.relu(to_phi + from_h[:, n:])
@@ -225,11 +225,11 @@ def step(
 
 
 def sigma(v: Tensor) -> Tensor:
-    """Standard deviation from what a layer puts out."""
-    return F.softplus(v, threshold=40) + SIG_FLOOR  # beyond 40 equal also in float64
+    """Return the standard deviation from a layer's output."""
+    return F.softplus(v, threshold=40) + SIG_FLOOR  # linear above 40, exact in float64
 
 
 def kl(mu_1: Tensor, sig_1: Tensor, mu_2: Tensor, sig_2: Tensor) -> Tensor:
-    """Divergence between diagonal Gaussians, summed over the last axis."""
+    """Return the divergence of diagonal Gaussians, summed over the last axis."""
     ratio = (sig_1**2 + (mu_1 - mu_2) ** 2) / sig_2**2
     return (torch.log(sig_2) - torch.log(sig_1) + 0.5 * (ratio - 1)).sum(-1)

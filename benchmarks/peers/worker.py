@@ -1,13 +1,14 @@
-"""A process that holds one peer and answers commands, one line of JSON each.
+"""A process that holds one peer and answers commands; each is one line of JSON.
 
 ``{"updates": [0, 1]}``
-    Update on these batches; answers their costs, the seconds that each took,
-    the greatest memory so far, and the seconds of building the peer before.
+    Update on these batches.  The answer has their costs, the seconds of each
+    update, the greatest memory so far in MB, the seconds that building the peer
+    took before them, and page faults and seconds of the system of all updates.
 ``{"save": "FILE.npz"}``
-    Write parameters and first moments; answers nothing of interest.
+    Write parameters and first moments.  The answer is empty.
 
-Usage: ``python -m benchmarks.peers.worker PEER FOLDER FLOATX``, PEER being a
-module beside this file, with an option of its ``Peer`` after a colon.
+Usage: ``python -m benchmarks.peers.worker PEER FOLDER FLOATX``.  PEER is a module
+of this folder; an option of its class ``Peer`` may follow after a colon.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -29,23 +31,23 @@ from benchmarks.problem import read, read_batches
 
 
 class Peer(Protocol):
-    """What every module of this folder calls ``Peer``.
+    """The methods of each module's ``Peer``.
 
-    It is made from a `Problem` and the number of frames of the first batch.
+    Its arguments are a `Problem` and the number of frames of the first batch.
     """
 
     def update(self, batch: Mapping[str, NDArray]) -> float:
-        """Update all parameters once; returns the cost, when all is computed."""
+        """Update all parameters once; return the cost once everything is computed."""
 
     def state(self) -> dict[str, NDArray]:
-        """Parameters by name, and Adam's first moments as ``adam_m/<name>``.
+        """Return parameters by name, and Adam's first moments as ``adam_m/<name>``.
 
-        After one update the latter are 0.1 times the clipped gradient.
+        After one update the moments are 0.1 times the clipped gradients.
         """
 
 
 class Worker:
-    """Answers the commands; see the module."""
+    """Run the commands; see the module."""
 
     def __init__(self, peer: str, folder: Path, floatX: str) -> None:
         module, _, option = peer.partition(":")
@@ -68,23 +70,33 @@ class Worker:
             self.peer = self.make(self.problem, len(batches[0]["x"]), *self.options)
         build = time.perf_counter() - started
         costs, seconds = [], []
+        before = resource.getrusage(resource.RUSAGE_SELF)
         for batch in batches:
             started = time.perf_counter()
             costs.append(float(self.peer.update(batch)))
             seconds.append(time.perf_counter() - started)
-        return {"costs": costs, "seconds": seconds, "peak": peak_memory(), "build": build}
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "costs": costs,
+            "seconds": seconds,
+            "peak": peak_memory(),
+            "build": build,
+            "faults": after.ru_minflt - before.ru_minflt,
+            "system": after.ru_stime - before.ru_stime,
+        }
 
     def save(self, path: str) -> dict[str, Any]:
         """Write the peer's state."""
         assert self.peer is not None
-        np.savez(path, **self.peer.state())
+        arrays: dict[str, Any] = self.peer.state()
+        np.savez(path, **arrays)
         return {}
 
 
 def main() -> int:
     """Answer commands until the standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not stand among the answers
+    os.dup2(2, 1)  # libraries print to stderr, not among the answers
     peer, folder, floatX = sys.argv[1:]
     worker = Worker(peer, Path(folder), floatX)
     print(json.dumps({"versions": describe_versions()}), file=answers, flush=True)

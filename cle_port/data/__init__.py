@@ -1,4 +1,4 @@
-"""Data sets and the iterator over their batches.
+"""Data sets and iterators over their batches.
 
 Counterpart: ``cle/data/__init__.py``.
 """
@@ -6,10 +6,10 @@ Counterpart: ``cle/data/__init__.py``.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator as BatchIterator
+from collections.abc import Iterator as IteratorType
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,34 +18,34 @@ Samples = NDArray | Sequence[NDArray]
 
 
 class Data:
-    """Base of all data sets: named arrays whose first axis counts examples.
+    """Base of all data sets: named arrays with one example per entry of the first axis.
 
     Parameters
     ----------
     name : str, optional
-        Name shown in front of monitored channels, such as ``'train'``.
+        Prefix of monitored channels, such as ``'train'``.
     path : str or path-like, optional
-        Handed to `load`.
+        Argument of `load`.
     multi_process : int
-        Number of worker processes that run `multi_process_slices` and hand
-        batches over through ``self.queue``; 0 starts none.
+        Number of worker processes that run `multi_process_slices` and put batches
+        into ``self.queue``; 0 starts none.
 
     Attributes
     ----------
     data : sequence of ndarray
-        What `load` returned: one array for each input of the graph.
+        Result of `load`: one array for each input of the graph.
 
     Raises
     ------
     NotImplementedError
-        If workers are asked for and `multi_process_slices` is not overridden.
+        If `multi_process` is positive and `multi_process_slices` is not overridden.
 
     Notes
     -----
-    Counterpart: ``cle/data/__init__.py``, ``Data``, which has no `shuffle`.
-    Its workers die one by one when `multi_process_slices` is missing; here the
-    constructor says so.  Workers are daemons, so they end with the program,
-    and are spawned, so a subclass that uses them must be picklable.
+    Counterpart: ``cle/data/__init__.py``, ``Data``, which has no `shuffle`.  If
+    `multi_process_slices` is missing, its workers fail one by one; here the
+    constructor raises an error.  Workers are daemons and end with the program.
+    They are spawned, so a subclass that uses them must be picklable.
     """
 
     data: Any
@@ -72,18 +72,25 @@ class Data:
             context.Process(target=self.multi_process_slices, args=(worker,), daemon=True).start()
 
     def multi_process_slices(self, mid: int = -1) -> None:
-        """Produce batches into ``self.queue`` as worker number ``mid``; for subclasses."""
+        """Put batches into ``self.queue`` as worker number ``mid``; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} cannot load in several processes")
 
     def load(self, path: Any) -> Any:
         """Read the arrays of the data set from a ``.npy`` file; subclasses override it.
 
-        Pickled objects are refused, which `numpy.load` of 2015 executed.
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        ValueError
+            If the file holds pickled objects.  `numpy.load` of 2015 executed them.
         """
         return np.load(path, allow_pickle=False)
 
     def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
-        """Return the batch of examples ``start`` to ``end``; for subclasses."""
+        """Return the batch of examples ``start`` to ``end``; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} has no batches of its own")
 
     def num_examples(self) -> int:
@@ -91,11 +98,11 @@ class Data:
         return max(mat.shape[0] for mat in self.data)
 
     def theano_vars(self) -> Any:
-        """Return the symbolic inputs that a batch is fed to; for subclasses."""
+        """Return the symbolic inputs for the arrays of a batch; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} has no symbolic inputs of its own")
 
     def shuffle(self, rng: np.random.Generator) -> None:
-        """Put the examples of all arrays into one new random order.
+        """Permute the examples of all arrays in the same random order.
 
         Parameters
         ----------
@@ -105,11 +112,12 @@ class Data:
         Raises
         ------
         ValueError
-            If the arrays differ in length, so that no one order fits them all.
+            If the arrays differ in length.
 
         Notes
         -----
-        ``cle.data.Iterator`` calls such a method, but no data class has it.
+        No counterpart: ``cle.data.Iterator`` calls such a method, but no data class
+        of the original has it.
         """
         lengths = {len(mat) for mat in self.data}
         if len(lengths) != 1:
@@ -118,49 +126,65 @@ class Data:
         self.data = [mat[order] for mat in self.data]
 
 
+class Batches(Protocol):
+    """Protocol of named sources of batches, such as `Iterator`; each loop is a new pass."""
+
+    name: str | None
+
+    def __iter__(self) -> IteratorType[tuple[NDArray, ...]]:
+        """Start a pass."""
+
+    def __len__(self) -> int:
+        """Return the number of batches in a pass."""
+
+    def go_to(self, n_pass: int, n_batch: int) -> None:
+        """Continue with batch ``n_batch`` of pass ``n_pass``, both from 0."""
+
+
 class Iterator:
-    """Batches of consecutive examples, in order; each ``for`` loop starts anew.
+    """Batches of consecutive examples, in order; each ``for`` loop is a new pass.
 
     Parameters
     ----------
     data : Data
-        Source of the batches, through ``data.slices(start, end)``.
+        Its ``slices(start, end)`` makes the batches.
     batch_size : int, optional
         Examples in a batch.  Give either this or `nbatch`.
     nbatch : int, optional
-        Number of batches; the batch size is what fits that often, rounded down.
+        Number of batches; the batch size is the number of examples divided by it,
+        rounded down.
     start, end : int
-        Range of the examples; by default all.
+        Range of the examples; the default is all.
     shuffle : bool
         Call ``data.shuffle(rng)`` before each pass.
     infinite_data : bool
-        ``data`` makes up its batches: call ``data.slices()``, without range,
+        ``data`` generates its batches: call ``data.slices()``, without a range,
         `pseudo_n` times.
     pseudo_n : int
-        Batches in a pass over infinite data.
+        Number of batches in a pass over infinite data.
     rng : numpy.random.Generator, optional
-        Needed with `shuffle`.
+        Required with `shuffle`.
 
     Attributes
     ----------
     batch_size, nbatch, nexp : int
-        Batch size, whole batches in the range, and examples in the range.
+        Batch size, number of whole batches and number of examples in the range.
 
     Raises
     ------
     ValueError
-        If not exactly one of `batch_size` and `nbatch` is given, if it is not
-        positive or asks for more batches than examples, if the range is
-        empty or negative, or if `shuffle` comes without `rng`.
+        If `batch_size` and `nbatch` are both given or both missing, if one is not
+        positive, if there are fewer examples than `nbatch`, if the range is empty
+        or negative, or if `shuffle` is given without `rng`.
 
     Notes
     -----
-    Counterpart: ``cle/data/__init__.py``, ``Iterator``; `rng`, ``len`` and
-    `go_to` are new.  Which examples a pass covers follows the original: batches start at
-    ``start, start + batch_size, ...`` below ``end - end % batch_size``.  From a
-    ``start`` that is no multiple of the batch size the last batch may
-    therefore reach beyond ``end`` or be dropped, and a pass may have one batch
-    more than ``nbatch``; ``len(iterator)`` counts what a pass yields.  An
+    Counterpart: ``cle/data/__init__.py``, ``Iterator``; `rng`, ``len`` and `go_to`
+    are new.  A pass covers the same examples as in the original: batches start at
+    ``start, start + batch_size, ...`` below ``end - end % batch_size``.  If
+    ``start`` is no multiple of the batch size, the last batch may therefore extend
+    beyond ``end`` or be missing, and a pass may have one batch more than
+    ``nbatch``.  ``len(iterator)`` is the number of batches that a pass yields.  An
     ``end`` beyond the data gives a short last batch.
     """
 
@@ -188,7 +212,7 @@ class Iterator:
         self.pseudo_n = pseudo_n
         self.shuffle = shuffle
         self.rng = rng
-        self._n_skip = 0  # batches that the next pass leaves out
+        self._n_skip = 0  # number of batches that the next pass skips
         if not infinite_data:
             self._set_range(batch_size, nbatch, start, end)
 
@@ -218,15 +242,16 @@ class Iterator:
         return self.pseudo_n if self.infinite_data else len(self._starts())
 
     def go_to(self, n_pass: int, n_batch: int) -> None:
-        """Let the next pass be number ``n_pass``, from its batch ``n_batch`` on.
+        """Continue with batch ``n_batch`` of pass ``n_pass``, both from 0.
 
-        For a new iterator, with data and ``rng`` as they were when the run began
-        that is now resumed: what is random is repeated.
+        Call this on a new iterator, with data and ``rng`` as at the start of the
+        run that resumes.  It repeats the random draws of the earlier passes.
 
         Parameters
         ----------
         n_pass, n_batch : int
-            Whole passes, and batches of the next one, that were seen before.
+            Number of complete passes, and number of batches of the next pass,
+            before this point.
         """
         if self.infinite_data:
             endless: Any = self.data
@@ -238,7 +263,7 @@ class Iterator:
                 self.data.shuffle(self.rng)
         self._n_skip = n_batch
 
-    def __iter__(self) -> BatchIterator[tuple[NDArray, ...]]:
+    def __iter__(self) -> IteratorType[tuple[NDArray, ...]]:
         n_skip, self._n_skip = self._n_skip, 0
         if self.infinite_data:
             endless: Any = self.data  # its `slices` takes no range
@@ -253,7 +278,7 @@ class Iterator:
 
 
 class DesignMatrix(Data):
-    """Data without time: a batch is a tuple of rows of each array.
+    """Data without a time axis: a batch has some rows of each array.
 
     Notes
     -----
@@ -267,13 +292,13 @@ class DesignMatrix(Data):
 
 
 class TemporalSeries(Data):
-    """Data with time, example first when stored and time first in a batch.
+    """Data with a time axis: stored arrays are (example, time, ...), batches (time, batch, ...).
 
     Notes
     -----
-    Counterpart: ``cle/data/__init__.py``, ``TemporalSeries``.  There masks and
-    padded batches of an object array are object arrays too; here they have
-    the dtype of the samples, with the same numbers.
+    Counterpart: ``cle/data/__init__.py``, ``TemporalSeries``.  The original returns
+    object arrays as masks and padded batches of an object array; here they have the
+    dtype of the samples and the same numbers.
     """
 
     def slices(self, start: int, end: int) -> tuple[NDArray, ...]:
@@ -281,7 +306,7 @@ class TemporalSeries(Data):
         return tuple(mat[start:end].swapaxes(0, 1) for mat in self.data)
 
     def create_mask(self, batch: Samples) -> NDArray:
-        """Mark which entries of the padded batch are samples.
+        """Mark the entries of a padded batch that are samples.
 
         Parameters
         ----------
@@ -291,7 +316,7 @@ class TemporalSeries(Data):
         Returns
         -------
         ndarray, shape (longest length, batch)
-            1 at times within the sequence, 0 behind its end.
+            1 within a sequence, 0 after its end; dtype of the samples.
         """
         mask = np.zeros((_longest(batch), len(batch)), dtype=_sample_dtype(batch))
         for column, sample in enumerate(batch):
@@ -299,7 +324,7 @@ class TemporalSeries(Data):
         return mask
 
     def zero_pad(self, batch: Samples) -> NDArray:
-        """Fill sequences of vectors up to the longest with zeros.
+        """Pad sequences of vectors with zeros to the length of the longest.
 
         Parameters
         ----------
@@ -323,7 +348,7 @@ class TemporalSeries(Data):
         return self.create_mask_and_zero_pad(batch)[0]
 
     def create_mask_and_zero_pad(self, batch: Samples) -> tuple[NDArray, NDArray]:
-        """Fill sequences up to the longest with zeros, and mark the samples.
+        """Pad sequences with zeros to the length of the longest, and mark the samples.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Preparation of arrays and of ragged sequences.
+"""Preprocessing of arrays and of sequences of different lengths.
 
 Counterpart: ``cle/data/prep.py``.
 """
@@ -16,13 +16,12 @@ Sequences = NDArray | Sequence[NDArray]
 
 
 class StaticPrepMixin:
-    """Preparation of data without time: arrays, or lists that make one.
+    """Preprocessing of data without a time axis: arrays, or lists that make an array.
 
     Notes
     -----
-    Counterpart: ``cle/data/prep.py``, ``StaticPrepMixin``.  As there, integers
-    divided by integers are rounded down (Python 2's division), which concerns
-    `standardize` of integers.
+    Counterpart: ``cle/data/prep.py``, ``StaticPrepMixin``.  Integer division rounds
+    down, as in Python 2.  This affects `standardize` of integers.
     """
 
     def normalize(
@@ -38,10 +37,9 @@ class StaticPrepMixin:
         ----------
         X : array_like
         X_mean, X_std : array_like, optional
-            Statistics to apply; computed from `X` unless both are given.
+            Statistics to apply; the default is those of `X`, unless both are given.
         axis : int or None
-            Axis over which statistics are taken; `X` must broadcast against
-            what remains, as it does for 0 and None.
+            Axis of the statistics, 0 or None: `X` must broadcast against them.
 
         Returns
         -------
@@ -57,7 +55,7 @@ class StaticPrepMixin:
     def global_normalize(
         self, X: ArrayLike, X_mean: ArrayLike | None = None, X_std: ArrayLike | None = None
     ) -> tuple[NDArray, ArrayLike, ArrayLike]:
-        """Give all entries together zero mean and unit variance; otherwise as `normalize`."""
+        """Give all entries together zero mean and unit variance; see `normalize`."""
         X = np.asarray(X)
         if X_mean is None or X_std is None:
             X_mean, X_std = X.mean(), X.std()
@@ -88,16 +86,15 @@ class StaticPrepMixin:
 
 
 class SequentialPrepMixin:
-    """Preparation of sequences of different lengths.
+    """Preprocessing of sequences of different lengths.
 
     `X` is a list or an object array of arrays, each (length, ...).  Results are
-    an object array of arrays, or one array where all have the same shape.
+    object arrays of arrays, or one array if all results have the same shape.
 
     Notes
     -----
-    Counterpart: ``cle/data/prep.py``, ``SequentialPrepMixin``.  As there,
-    integers divided by integers are rounded down (Python 2's division), so the
-    mean of integer sequences is an integer.
+    Counterpart: ``cle/data/prep.py``, ``SequentialPrepMixin``.  Integer division
+    rounds down, as in Python 2, so the mean of integer sequences is an integer.
     """
 
     def norm_normalize(
@@ -109,7 +106,7 @@ class SequentialPrepMixin:
         ----------
         X : sequence of ndarray
         avr_norm : float, optional
-            Divide by this instead.
+            Divide all sequences by this instead.
 
         Returns
         -------
@@ -119,9 +116,9 @@ class SequentialPrepMixin:
 
         Notes
         -----
-        The original means the Euclidean norm, but takes the root of the
-        squared sum; its numbers are kept.  It overwrites the sequences; here
-        they are left alone.  With `avr_norm` it raises ``UnboundLocalError``.
+        The original means the Euclidean norm, but computes the root of the squared
+        sum; this gives the same numbers.  The original overwrites the sequences;
+        this does not.  With `avr_norm` the original raises ``UnboundLocalError``.
         """
         if avr_norm is not None:
             return [x / avr_norm for x in X], avr_norm
@@ -131,7 +128,7 @@ class SequentialPrepMixin:
     def global_normalize(
         self, X: Sequences, X_mean: Any = None, X_std: Any = None
     ) -> tuple[NDArray, Any, Any]:
-        """Subtract one mean from all entries and divide by one deviation.
+        """Subtract the mean of all entries and divide by their standard deviation.
 
         Parameters
         ----------
@@ -147,10 +144,10 @@ class SequentialPrepMixin:
 
         Notes
         -----
-        The variance is the mean square less the squared mean.  The divisor of
-        both means is the number of time steps, however many features a step
-        has, and for integers the quotient is rounded down: both as in the
-        original, since its recorded models depend on them.
+        The variance is the mean square minus the squared mean.  Both means divide
+        by the number of time steps, for any number of features, and round down for
+        integers.  Both are as in the original, because its trained models depend on
+        them.
         """
         if X_mean is None or X_std is None:
             steps = np.array([len(x) for x in X]).sum()
@@ -199,7 +196,7 @@ class SequentialPrepMixin:
         return _map(scipy.fftpack.irfft, X)
 
     def stft(self, X: Sequences) -> NDArray:
-        """Apply the discrete Fourier transform to each sequence, typically a frame."""
+        """Apply the discrete Fourier transform to each sequence, usually a frame."""
         return _map(np.fft.fft, X)
 
     def istft(self, X: Sequences) -> NDArray:
@@ -215,7 +212,7 @@ class SequentialPrepMixin:
         pad_len : int
             Number of zeros.
         mode : {'righthand', 'lefthand', 'random'}
-            Side; ``'random'`` puts `pad_len` zeros on both.
+            Side of the zeros; ``'random'`` puts `pad_len` zeros on both sides.
 
         Returns
         -------
@@ -224,7 +221,7 @@ class SequentialPrepMixin:
         Raises
         ------
         ValueError
-            If `mode` is none of these.
+            If `mode` is unknown.
         """
         left, right = _sides(pad_len, mode, both=True)
         return np.concatenate([np.zeros(left), np.asarray(x), np.zeros(right)])
@@ -242,12 +239,12 @@ class SequentialPrepMixin:
         ----------
         X : sequence of array_like, each (length,)
         pad_len : int
-            Number of zeros; 0 fills every sequence up to the longest.
+            Number of zeros; 0 extends every sequence to the length of the longest.
         mode : {'righthand', 'lefthand', 'random'}
-            Side.  ``'random'`` splits the zeros at random when filling up to
-            the longest, and puts `pad_len` zeros on both sides otherwise.
+            Side of the zeros.  If `pad_len` is 0, ``'random'`` splits the zeros
+            between both sides at random; otherwise it puts `pad_len` zeros on both.
         rng : numpy.random.Generator, optional
-            Source of random splits; by default one seeded by the system.
+            Source of random splits; the default is seeded by the system.
 
         Returns
         -------
@@ -261,8 +258,8 @@ class SequentialPrepMixin:
 
         Notes
         -----
-        The original's random split always fails, on the longest sequence, for
-        which there is nothing to split; it uses NumPy's global generator.
+        The original's random split always fails at the longest sequence, which has
+        no zeros to split.  It uses NumPy's global generator.
         """
         if pad_len:
             return [self.fill_zero1D(x, pad_len, mode) for x in X]
@@ -275,19 +272,19 @@ class SequentialPrepMixin:
         return filled
 
     def reverse(self, X: Sequences) -> list[NDArray]:
-        """Turn each sequence round in time."""
+        """Reverse each sequence in time."""
         return [x[::-1] for x in X]
 
 
 def _divide(numerator: Any, denominator: Any) -> Any:
-    """Divide as Python 2 does: between integers the quotient is rounded down."""
+    """Divide as in Python 2: the quotient of integers is rounded down."""
     if all(np.asarray(value).dtype.kind in "iu" for value in (numerator, denominator)):
         return numerator // denominator
     return numerator / denominator
 
 
 def _map(function: Callable[[Any], NDArray], X: Sequences) -> NDArray:
-    """Apply ``function`` to each sequence; one array if shapes agree, else an object array."""
+    """Apply ``function`` to each sequence; return one array if all shapes agree."""
     results = [function(np.asarray(x)) for x in X]
     if len({result.shape for result in results}) <= 1:
         return np.array(results)
@@ -300,7 +297,7 @@ def _map(function: Callable[[Any], NDArray], X: Sequences) -> NDArray:
 def _sides(
     zeros: int, mode: str, both: bool, rng: np.random.Generator | None = None
 ) -> tuple[int, int]:
-    """Number of zeros on the left and right."""
+    """Return the numbers of zeros on the left and on the right."""
     if mode == "lefthand":
         return zeros, 0
     if mode == "righthand":

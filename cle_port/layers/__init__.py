@@ -1,4 +1,4 @@
-"""Cells that every layer is made of: initial values, units, parents.
+"""Base classes of all layers: initial values, units, parents.
 
 Counterpart: ``cle/layers/__init__.py``.
 """
@@ -21,21 +21,21 @@ Shape = int | tuple[int, ...]
 
 
 class InitCell:
-    """How a parameter gets its initial value.
+    """Initial values of parameters.
 
     Parameters
     ----------
     init_type : str or None
         Name of the method that `get` calls: 'randn', 'rand', 'zeros', 'ones', 'const',
-        'ortho', or one that a subclass adds.  None leaves only the methods.
+        'ortho', or one that a subclass adds.  With None, `get` does not work.
     mean, std_dev : float
-        Of the normal distribution (`randn`, `ortho`); ``mean`` is also the
-        value of `const`.
+        Mean and standard deviation of the normal distribution (`randn`, `ortho`);
+        ``mean`` is also the value of `const`.
     low, high : float
         Bounds of the uniform distribution (`rand`).
     rng : numpy.random.RandomState, optional
-        Where draws come from; default is NumPy's global legacy generator, as
-        in the original, so that ``np.random.seed`` decides.
+        Source of the draws; the default is NumPy's global legacy generator, which
+        ``np.random.seed`` seeds, as in the original.
 
     Raises
     ------
@@ -44,8 +44,8 @@ class InitCell:
 
     Notes
     -----
-    Counterpart: ``cle.layers.InitCell``.  All draws are float64, whatever
-    ``floatX`` is, and in the original's order.
+    Counterpart: ``cle.layers.InitCell``.  All draws are float64 for any ``floatX``
+    and come in the original's order.
     """
 
     TYPES: ClassVar = ("randn", "rand", "zeros", "ones", "const", "ortho")
@@ -73,27 +73,27 @@ class InitCell:
         return _method(self, InitCell, which, "init_type", self.TYPES)
 
     def rand(self, shape: Shape) -> NDArray:
-        """Draw from the uniform distribution on [low, high)."""
+        """Draw from the uniform distribution on [low, high), float64."""
         return self.rng.uniform(self.low, self.high, shape)
 
     def randn(self, shape: Shape) -> NDArray:
-        """Draw from the normal distribution N(mean, std_dev**2)."""
+        """Draw from the normal distribution N(mean, std_dev**2), float64."""
         return self.rng.normal(self.mean, self.std_dev, shape)
 
     def zeros(self, shape: Shape) -> NDArray:
-        """All zeros."""
+        """Return zeros, float64."""
         return np.zeros(shape)
 
     def ones(self, shape: Shape) -> NDArray:
-        """All ones."""
+        """Return ones, float64."""
         return np.ones(shape)
 
     def const(self, shape: Shape) -> NDArray:
-        """Every entry equal to ``mean``."""
+        """Return an array filled with ``mean``, float64."""
         return np.zeros(shape) + self.mean
 
     def ortho(self, shape: Shape) -> NDArray:
-        """Orthonormal basis of the columns of a normal matrix.
+        """Draw a normal matrix and return an orthonormal basis of its columns.
 
         Parameters
         ----------
@@ -102,9 +102,9 @@ class InitCell:
         Returns
         -------
         ndarray
-            (M, N) when M >= N.  When M < N the columns span only M dimensions
-            and the result is (M, M): narrower than asked for, as in the
-            original.  Columns may differ in sign between LAPACK libraries.
+            float64, shape (M, N) if M >= N.  If M < N the columns span only M
+            dimensions and the shape is (M, M), too narrow as in the original.
+            LAPACK libraries may differ in the signs of columns.
         """
         return scipy.linalg.orth(self.randn(shape))
 
@@ -122,20 +122,20 @@ class InitCell:
 
 
 class NonlinCell:
-    """A unit: the elementwise (or rowwise) function at a layer's output.
+    """A unit: the elementwise (or rowwise) function of a layer's output.
 
     Parameters
     ----------
     unit : str, optional
-        Name of one of the methods in `UNITS`, or of one that a subclass adds; None
-        leaves the cell without ``nonlin``.
+        Name of a method in `UNITS` or of a method that a subclass adds.  With None
+        the cell has no ``nonlin``.
 
     Attributes
     ----------
     saturate : bool
-        Whether `sigmoid` and `softplus`, as units and as gates, are Theano's, which
-        saturate (`cle_port.utils.nnet`); False makes them the plain functions.  It is
-        read when a graph is built.
+        True makes `sigmoid` and `softplus`, as units and as gates, saturate as
+        Theano's do (`cle_port.utils.nnet`).  False makes them the plain functions.
+        Set it before building a graph.
 
     Raises
     ------
@@ -145,8 +145,8 @@ class NonlinCell:
     Notes
     -----
     Counterpart: ``cle.layers.NonlinCell``, without its two random units
-    (``sigmoidal_spikenslab_relu``, ``gaussian_spikenslab_relu``), which draw
-    inside the graph.
+    (``sigmoidal_spikenslab_relu``, ``gaussian_spikenslab_relu``): they draw random
+    numbers inside the graph.
     """
 
     UNITS: ClassVar = (
@@ -173,53 +173,53 @@ class NonlinCell:
         return _method(self, NonlinCell, which, "unit", self.UNITS)
 
     def linear(self, z: TensorVariable) -> TensorVariable:
-        """Z itself."""
+        """Return z."""
         return z
 
     def relu(self, z: TensorVariable) -> TensorVariable:
-        """Z where positive, 0 elsewhere; the gradient at 0 is 0."""
+        """Return z where it is positive and 0 elsewhere; the gradient at 0 is 0."""
         return z * (z > 0.0)
 
     def sigmoid(self, z: TensorVariable) -> TensorVariable:
-        """1 / (1 + exp(-z)), cut off as Theano does; see `saturate`."""
+        """Return 1 / (1 + exp(-z)), cut off as Theano does; see `saturate`."""
         return nnet.sigmoid(z) if self.saturate else pt.sigmoid(z)
 
     def softmax(self, z: TensorVariable) -> TensorVariable:
-        """exp(z) divided by its sum over the last axis."""
+        """Return exp(z) divided by its sum over the last axis."""
         return pt.special.softmax(z, axis=-1)
 
     def gpu_softmax(self, z: TensorVariable) -> TensorVariable:
-        """The same as `softmax`; the original wrote it out for the GPU."""
+        """Return `softmax`; the original has another implementation for the GPU."""
         return self.softmax(z)
 
     def softplus(self, z: TensorVariable) -> TensorVariable:
-        """log(1 + exp(z)), cut off as Theano does; see `saturate`."""
+        """Return log(1 + exp(z)), cut off as Theano does; see `saturate`."""
         return nnet.softplus(z) if self.saturate else pt.softplus(z)
 
     def tanh(self, z: TensorVariable) -> TensorVariable:
-        """Hyperbolic tangent."""
+        """Return the hyperbolic tangent."""
         return pt.tanh(z)
 
     def steeper_sigmoid(self, z: TensorVariable) -> TensorVariable:
-        """1 / (1 + exp(-3.75 z))."""
+        """Return 1 / (1 + exp(-3.75 z))."""
         return 1.0 / (1.0 + pt.exp(-3.75 * z))
 
     def hard_tanh(self, z: TensorVariable) -> TensorVariable:
-        """Z clipped to [-1, 1]."""
+        """Return z clipped to [-1, 1]."""
         return pt.clip(z, -1.0, 1.0)
 
     def hard_sigmoid(self, z: TensorVariable) -> TensorVariable:
-        """Z + 0.5 clipped to [0, 1]."""
+        """Return z + 0.5 clipped to [0, 1]."""
         return pt.clip(z + 0.5, 0.0, 1.0)
 
 
 class StemCell(NonlinCell):
-    """What all layers share: a name, parents with their sizes, initial values.
+    """Base of all layers: a name, parents with their sizes, initial values.
 
     Parameters
     ----------
     name : str
-        Name of the layer, the last part of its parameters' names.
+        Name of the layer; the names of its parameters end with it.
     parent : str or list of str
         Names of the inputs.
     parent_dim : int or list of int
@@ -229,12 +229,13 @@ class StemCell(NonlinCell):
     init_W, init_b : InitCell
         Initial values of weights and bias.
     cons : float
-        Constant added after the unit (a floor for standard deviations).
+        Constant added to the output of the unit (a lower bound of standard
+        deviations).
     use_bias : int or bool
         Whether there is a bias.
     lr_scaler : float
-        Meant as a factor on the learning rate; the original never applies it
-        (see docs/fidelity.md).
+        Factor of the learning rate; without effect, as in the original (see
+        docs/fidelity.md).
     x_as_index : int or bool
         Whether one-dimensional inputs are indices.
     unit : str, optional
@@ -249,9 +250,8 @@ class StemCell(NonlinCell):
     -----
     Counterpart: ``cle.layers.StemCell``.
 
-    Parameters made by `initialize`, in this order: for each parent
-    ``W_<parent>__<name>`` of shape (parent_dim, nout), then ``b_<name>`` of
-    shape (nout,).
+    `initialize` makes these parameters, in this order: ``W_<parent>__<name>`` of
+    shape (parent_dim, nout) for each parent, then ``b_<name>`` of shape (nout,).
     """
 
     def __init__(
@@ -270,14 +270,14 @@ class StemCell(NonlinCell):
     ) -> None:
         super().__init__(unit)
         self.name = name
-        self.nout: Any = nout  # an int for every layer that has parameters
+        self.nout: Any = nout  # an int in every layer that has parameters
         self.init_W = InitCell("randn") if init_W is None else init_W
         self.init_b = InitCell("zeros") if init_b is None else init_b
         self.cons = cons
         self.use_bias = use_bias
         self.lr_scaler = lr_scaler
         self.x_as_index = x_as_index
-        self.parent = _sizes_by_name(name, "parent", tolist(parent), tolist(parent_dim))
+        self.parent = sizes_by_name(name, "parent", tolist(parent), tolist(parent_dim))
 
     def fprop(self, *args: Any, **kwargs: Any) -> TensorVariable:
         """Build the layer's graph; each layer defines its own."""
@@ -307,7 +307,7 @@ class StemCell(NonlinCell):
 
 
 def _method(cell: Any, base: type, which: str, what: str, known: Sequence[str]) -> Callable:
-    """Look up a method by name: one of those known, or one that a subclass of ``base`` adds."""
+    """Look up a method by name: a known one, or one that a subclass of ``base`` adds."""
     method = getattr(cell, which, None)
     if not callable(method) or (which not in known and hasattr(base, which)):
         raise ValueError(
@@ -317,7 +317,30 @@ def _method(cell: Any, base: type, which: str, what: str, known: Sequence[str]) 
     return method
 
 
-def _sizes_by_name(layer: str, what: str, names: list, sizes: list) -> dict[str, Any]:
+def sizes_by_name(layer: str, what: str, names: list[str], sizes: list[int]) -> dict[str, Any]:
+    """Pair the names of a layer's inputs or recurrences with their sizes.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer, for the message.
+    what : str
+        Argument that holds the names, for the message; ``<what>_dim`` holds the
+        sizes.
+    names : list of str
+    sizes : list of int
+        One size for each name, or none at all.
+
+    Returns
+    -------
+    dict of str to int
+        None as size if ``sizes`` is empty.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of names and sizes differ.
+    """
     if sizes and len(names) != len(sizes):
         raise ValueError(
             f"layer {layer!r} has {len(names)} names in {what} but {len(sizes)} in {what}_dim"
@@ -326,8 +349,17 @@ def _sizes_by_name(layer: str, what: str, names: list, sizes: list) -> dict[str,
 
 
 def first_columns(x: TensorVariable, n: int | None) -> TensorVariable:
-    """First ``n`` entries of the last axis: of a state [h | c] the hidden half h.
+    """Return the first ``n`` entries of the last axis: h of an LSTM's state [h | c].
 
-    Returns ``x`` itself where its static shape says that it has no more.
+    Parameters
+    ----------
+    x : tensor of shape (..., dim)
+    n : int or None
+        None returns ``x`` itself.
+
+    Returns
+    -------
+    tensor of shape (..., n)
+        ``x`` itself if its static shape has this size already.
     """
     return x if n is None or x.type.shape[-1] == n else x[..., :n]

@@ -26,8 +26,8 @@ class FullyConnectedLayer(StemCell):
     Notes
     -----
     Counterpart: ``cle.layers.feedforward.FullyConnectedLayer``.  The original
-    adds the products to a tensor of zeros; the sum without it is the same
-    number.
+    adds the products to a tensor of zeros; this sum gives the same numbers without
+    it.
     """
 
     def fprop(
@@ -41,15 +41,15 @@ class FullyConnectedLayer(StemCell):
         Parameters
         ----------
         X : list of tensors, one for each parent
-            A float tensor of shape (time, batch, dim) or (batch, dim), of which
-            the first ``parent_dim`` columns are used; or a vector of shape
-            (batch,) of indices of rows of W, cast to int64.  A parent with
-            fewer axes than the output is repeated over time.
+            Float tensors of shape (time, batch, dim) or (batch, dim); the layer
+            uses the first ``parent_dim`` columns.  Vectors of shape (batch,) are
+            indices of rows of W, cast to int64.  A parent with fewer axes than
+            the output is repeated over time.
         tparams : mapping of str to tensor
             Parameters by name.
         ndim : {2, 3}, optional
-            Axes of the output; default is the most that a parent has, at
-            least 2.  (Giving it fails in the original.)
+            Number of axes of the output; the default is the largest number of
+            a parent, at least 2.  (The original fails if it is given.)
 
         Returns
         -------
@@ -58,8 +58,8 @@ class FullyConnectedLayer(StemCell):
         Raises
         ------
         ValueError
-            If the number of inputs is wrong, or one has more axes than the
-            output or than 3.
+            If the number of inputs is wrong, or an input has more than 3 axes or
+            more than the output.
         """
         self._check_count("parent", X, self.parent)
         ndim = max(2, *(x.ndim for x in X)) if ndim is None else ndim

@@ -1,4 +1,4 @@
-"""Layers with a state that is carried from one time step to the next.
+"""Recurrent layers.
 
 Counterpart: ``cle/layers/recurrent.py``.
 """
@@ -16,24 +16,24 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-from cle_port.layers import InitCell, StemCell, _sizes_by_name, first_columns
+from cle_port.layers import InitCell, StemCell, first_columns, sizes_by_name
 from cle_port.utils import tolist
 
-# [inputs of this time step, states of the step before]
+# [inputs of this time step, states of the previous step]
 InputsAndStates = Sequence[Sequence[TensorVariable]]
 
 
 class RecurrentLayer(StemCell):
-    """What recurrent layers share: recurrences with their sizes, an initial state.
+    """Base of recurrent layers: recurrences with their sizes, an initial state.
 
     Parameters
     ----------
     recurrent : str or list of str
-        Names of further layers whose states are fed back into this one.
+        Names of other layers whose previous states are inputs of this layer.
     recurrent_dim : int or list of int
         Their sizes.
     self_recurrent : int or bool
-        Whether the layer's own state comes first among the recurrences.
+        Whether the layer's own state is the first recurrence.
     init_U : InitCell
         Initial values of the recurrent weights.
     **kwargs
@@ -43,8 +43,8 @@ class RecurrentLayer(StemCell):
     -----
     Counterpart: ``cle.layers.recurrent.RecurrentLayer``.
 
-    Parameters made by `initialize`: those of `StemCell`, then for each
-    recurrence ``U_<recurrent>__<name>`` of shape (recurrent_dim, nout).
+    `initialize` makes the parameters of `StemCell`, then
+    ``U_<recurrent>__<name>`` of shape (recurrent_dim, nout) for each recurrence.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RecurrentLayer(StemCell):
     ) -> None:
         super().__init__(**kwargs)
         own = {self.name: self.nout} if self_recurrent else {}
-        others = _sizes_by_name(self.name, "recurrent", tolist(recurrent), tolist(recurrent_dim))
+        others = sizes_by_name(self.name, "recurrent", tolist(recurrent), tolist(recurrent_dim))
         self.recurrent: dict[str, Any] = own | others
         self.init_U = InitCell("ortho") if init_U is None else init_U
 
@@ -67,7 +67,7 @@ class RecurrentLayer(StemCell):
         return self.nout
 
     def get_init_state(self, batch_size: int) -> TensorVariable:
-        """State of zeros, shape (batch_size, state_dim), dtype floatX."""
+        """Return a state of zeros, shape (batch_size, state_dim), dtype floatX."""
         return pt.zeros((batch_size, self.state_dim), dtype=pytensor.config.floatX)
 
     def initialize(self) -> dict[str, NDArray]:
@@ -80,15 +80,15 @@ class RecurrentLayer(StemCell):
     def preactivation(
         self, XH: InputsAndStates, tparams: Mapping[str, TensorVariable]
     ) -> TensorVariable:
-        """Sum of all x W, all h U and the bias: the input of unit and gates.
+        """Return the sum of all x W, all h U and the bias: the input of unit and gates.
 
         Parameters
         ----------
         XH : [list of tensors, list of tensors]
-            Inputs of this step, one for each parent, and states of the step
-            before, one for each recurrence.  Shapes (batch, dim); a vector is
-            taken as indices.  Of wider tensors the first columns are used: of
-            an LSTM's state [h | c] that is h.
+            Inputs of this step, one for each parent, and states of the previous
+            step, one for each recurrence.  Shapes (batch, dim); a vector of shape
+            (batch,) holds indices of rows of W.  The layer uses the first columns
+            of wider tensors: h of an LSTM's state [h | c].
         tparams : mapping of str to tensor
             Parameters by name.
 
@@ -137,14 +137,14 @@ class SimpleRecurrent(RecurrentLayer):
 class LSTM(RecurrentLayer):
     """Long short-term memory, without peepholes.
 
-    With z = x_t W + h_{t-1} U + b, cut into four blocks of ``nout`` columns
-    (cell, input, forget, output)::
+    z = x_t W + h_{t-1} U + b has four blocks of ``nout`` columns (cell, input,
+    forget, output)::
 
         i_t = sigmoid(z_i)      f_t = sigmoid(z_f)      o_t = sigmoid(z_o)
         c_t = f_t * c_{t-1} + i_t * unit(z_c)
         h_t = o_t * unit(c_t)
 
-    The state is [h | c], of 2 nout columns.  The sigmoids saturate as Theano's do
+    The state is [h | c] with 2 nout columns.  The sigmoids saturate as Theano's do
     (`cle_port.layers.NonlinCell.saturate`).
 
     Parameters
@@ -156,16 +156,16 @@ class LSTM(RecurrentLayer):
     -----
     Counterpart: ``cle.layers.recurrent.LSTM``.
 
-    Parameters made by `initialize`, in this order: for each parent
-    ``W_<parent>__<name>`` of shape (parent_dim, 4 nout); for each recurrence
-    ``U_<recurrent>__<name>`` of shape (recurrent_dim, 4 nout), four orthogonal
-    blocks side by side whatever ``init_U`` says; ``b_<name>`` of shape
-    (4 nout,).  The forget gate's bias gets no head start.
+    `initialize` makes these parameters, in this order: ``W_<parent>__<name>`` of
+    shape (parent_dim, 4 nout) for each parent; ``U_<recurrent>__<name>`` of shape
+    (recurrent_dim, 4 nout) for each recurrence, made of four orthogonal blocks for
+    any ``init_U``; ``b_<name>`` of shape (4 nout,), without a larger initial value
+    for the forget gate.
     """
 
     @property
     def state_dim(self) -> int:
-        """Size of the state [h | c]'s last axis."""
+        """Size of the last axis of the state [h | c]."""
         return 2 * self.nout
 
     def fprop(self, XH: InputsAndStates, tparams: Mapping[str, TensorVariable]) -> TensorVariable:

@@ -5,17 +5,14 @@ Counterpart: ``cle/train/__init__.py``.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator as IteratorType
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -26,48 +23,44 @@ from pytensor.tensor.variable import TensorVariable
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from cle_port import checkpoint
-from cle_port.backend import PerLength, building, choose, compile_function
+from cle_port.console.progress import elapsed_time, progress_bar
+from cle_port.data import Batches
+from cle_port.data.noise import Noise
 from cle_port.errors import UserError
+from cle_port.graph import Compiler, building
+from cle_port.graph.devices import mean_over_devices
+from cle_port.graph.lengths import PerLength
+from cle_port.graph.working_memory import kept_memory
 from cle_port.models import Model
-from cle_port.parallel import (
-    greatest,
-    is_among_others,
-    is_first_process,
-    mean_over_devices,
-    value_of,
-)
-from cle_port.progress import elapsed_time, progress_bar
-from cle_port.rng import Batches, Noise
-from cle_port.train.ext import EarlyStopping, EpochCount, Extension, Monitoring, Picklize
+from cle_port.train import resuming
+from cle_port.train.checkpoint import State
+from cle_port.train.ext import Extension
 from cle_port.train.log import TrainLog
 from cle_port.train.opt import Optimizer
 from cle_port.train.saving import Saving
+from cle_port.train.signals import SignalWatch
 from cle_port.utils import tolist
 from cle_port.utils.op import not_finite
-
-__all__ = ["ON_NAN", "TrainLog", "Training", "check_resumable"]
 
 logger = logging.getLogger(__name__)
 
 ON_NAN = ("stop", "skip", "original")
-SAME_SIGNAL_SECONDS = 0.3  # within which a second signal is taken for the first one's twin
 
 
 class Training:
     """Compile the update, then loop over the data.
 
-    One iteration runs, in this order: the monitoring extensions, the saving
+    Each iteration runs, in this order: the monitoring extensions, the saving
     extensions, the update, the scheduling extensions.  So the first monitoring
-    pass and the first checkpoint come before any update.  After each epoch the
-    terminating extensions run; after the last one monitoring and saving run
-    once more.
+    step and the first checkpoint come before any update.  The terminating
+    extensions run after each epoch; monitoring and saving run once more after
+    the last one.
 
     Parameters
     ----------
     name : str
         First part of the names of all files written.
-    data : Iterator
+    data : Batches
         Yields batches, tuples of arrays in the order of ``model.inputs``.
     model : Model
         Inputs, parameters, nodes and updates of its own.
@@ -78,51 +71,46 @@ class Training:
     outputs : tensor or list of tensors
         Scalars that every update returns, logged as ``this_batch_<name>``.
     debug_print : int or bool
-        Print the graph of outputs and updates, as it is before compilation.
+        Print the graph of outputs and updates before it is compiled.
     trainlog : TrainLog, optional
-        Log to continue; default is a new one.
+        Log to continue; the default is a new one.
     extension : list of Extension, optional
         See `cle_port.train.ext`; each runs at the point that its ``name`` says.
-    backend : {'auto', 'jax', 'c', 'numba'}
-        See `cle_port.backend`.
-    devices : int
-        Number of devices that ``cost``, ``outputs`` and ``model.updates`` are
-        written for: see `cle_port.parallel`.
-    max_updates : int, optional
-        Stop after so many updates in all, even within an epoch.
-    noise : mapping of str to NormalNoise or MRGNoise
-        Streams whose positions belong into a checkpoint.
-    settings : mapping
-        Resolved settings of the program, written into each checkpoint.
-    data_id : str
-        What tells the data from others, written into each checkpoint.
+    compiler : Compiler, optional
+        How graphs are compiled.  ``cost``, ``outputs`` and ``model.updates`` are
+        written for its number of devices.
+    noise : mapping of str to Noise, optional
+        Streams whose positions go into checkpoints.
+    about : mapping, optional
+        Facts for checkpoints, as JSON can hold them, such as ``settings``.
+        ``data_id`` identifies the data: `resume` refuses other data.
     on_nan : {'stop', 'skip', 'original'}
-        What an update does whose outputs or gradients are not all finite:
+        What happens to an update whose outputs or gradients are not all finite:
         'stop' ends the run before it, 'skip' leaves it out, 'original' makes it
         (see `GradientClipping` for what ``check_nan`` does to it then).
     quiet : bool
-        No progress bar.
+        Show no progress bar.
 
     Attributes
     ----------
     raw_grads, grads : dict of TensorSharedVariable to tensor
         Gradient by parameter, before and after the extensions.
     updates : dict of TensorSharedVariable to tensor
-        Updates in the order: the model's own, state and parameters, counters.
+        Updates in this order: the model's own, state and parameters, counters.
     trainlog : TrainLog
     grad_norm : tensor or None
-        Norm of all gradients, set by an extension that computes it: whether the
-        gradients are finite.
+        Norm of all gradients, set by the extension that computes it.
     saving : Saving
         Writes the checkpoints.
-    interrupted : signal.Signals or None
-        The signal that ended `run`, if one did.
+    position : dict or None
+        Where a run resumed from the next checkpoint continues; None means here.
+    is_resumed : bool
 
     Notes
     -----
-    Counterpart: ``cle.train.Training``; the arguments from ``backend`` on are
-    ours.  As there, the nodes' ``lr_scaler`` are handed to the optimizer by
-    node name, looked up by parameter name, and so never applied.
+    Counterpart: ``cle.train.Training``; the arguments from ``compiler`` on are
+    ours.  As there, the optimizer gets the nodes' ``lr_scaler`` by node name,
+    looks them up by parameter name, and so never applies them.
     """
 
     def __init__(
@@ -137,12 +125,9 @@ class Training:
         trainlog: TrainLog | None = None,
         extension: Sequence[Extension] | None = None,
         *,
-        backend: str = "auto",
-        devices: int = 1,
-        max_updates: int | None = None,
+        compiler: Compiler | None = None,
         noise: Mapping[str, Noise] | None = None,
-        settings: Mapping[str, Any] | None = None,
-        data_id: str = "",
+        about: Mapping[str, Any] | None = None,
         on_nan: str = "stop",
         quiet: bool = False,
     ) -> None:
@@ -156,21 +141,17 @@ class Training:
         self.updates = dict(model.updates)
         self.extension = list(extension or ())
         self.trainlog = TrainLog() if trainlog is None else trainlog
-        self.backend = choose(backend).backend
-        self.devices = devices
-        self.max_updates = max_updates
+        self.compiler = compiler or Compiler()
         self.noise = dict(noise or {})
-        self.settings = dict(settings or {})
-        self.data_id = data_id
+        self.about = dict(about or {})
         self.on_nan = on_nan
         self.quiet = quiet
         self.endloop = 0
         self.grad_norm: TensorVariable | None = None
-        self.saving = Saving()
-        self.resumed = False
-        self._position: dict[str, Any] | None = None
-        self.interrupted: signal.Signals | None = None
-        self._signalled = 0
+        self.saving = Saving(self)
+        self.signals = SignalWatch()
+        self.position: dict[str, Any] | None = None
+        self.is_resumed = False
         self.optimizer.lr_scalers = {node.name: node.lr_scaler for node in model.nodes}
 
         t0 = time.perf_counter()
@@ -186,39 +167,40 @@ class Training:
         Returns
         -------
         callable
-            Takes a batch, returns the values of ``outputs`` and the gradients'
-            norm, if an extension has computed it, and updates all state.
+            Takes a batch; returns the values of ``outputs``, and of
+            ``grad_norm`` if an extension has set it; updates all state.
         """
         self.run_extension("ext_regularize_pre_grad")
         params = list(self.model.params.values())
         with building():
             grads: Any = pytensor.grad(self.cost, params)
-        means = mean_over_devices([*grads, *self.outputs], self.devices)
+        means = mean_over_devices([*grads, *self.outputs], self.compiler.devices)
         grads, self.outputs = means[: len(grads)], means[len(grads) :]
         self.grads: dict[TensorSharedVariable, TensorVariable] = dict(zip(params, grads))
         self.raw_grads = dict(self.grads)
         self.run_extension("ext_grad")
-        seen = [*self.outputs, *([] if self.grad_norm is None else [self.grad_norm])]
+        returned = [*self.outputs, *([] if self.grad_norm is None else [self.grad_norm])]
         if self.on_nan != "original":
-            self.optimizer.skip = not_finite(*seen)
+            self.optimizer.skip = not_finite(*returned)
         self.updates.update(self.optimizer.get_updates(self.grads))
         self.run_extension("ext_regularize_post_grad")
         keep = self.optimizer.unless_skipped
         updates = {variable: keep(variable, new) for variable, new in self.updates.items()}
-        return compile_function(self.inputs, seen, updates, self.backend, self.devices)
+        return self.compiler.function(self.inputs, returned, updates)
 
     def run(self) -> None:
-        """Train until an extension, ``max_updates`` or a signal ends it.
+        """Train until an extension or a signal ends the run.
 
-        The first SIGINT or SIGTERM lets the current update finish, writes a
-        checkpoint and returns, with ``interrupted`` set; a second one stops at
-        once.
+        After the first SIGINT or SIGTERM the current update finishes, a
+        checkpoint is written and this returns, with ``interrupted`` set.  A
+        second signal stops at once.
         """
         logger.info("Entering main loop")
         with (
-            self._signals(),
-            self._log_above_bar(),
-            progress_bar(self._planned_updates(), self.name, "update", self.quiet) as bar,
+            self.signals,
+            kept_memory(self.compiler.memory == "kept"),
+            _log_above_bar(),
+            progress_bar(self.planned_updates(), self.name, "update", self.quiet) as bar,
         ):
             bar.update(self.trainlog.batch_seen)
             while self.run_epoch(bar):
@@ -232,77 +214,28 @@ class Training:
 
     def run_epoch(self, bar: tqdm | None = None) -> bool:
         """Go once through the data, or its rest; return whether training goes on."""
-        if self.resumed and self._is_complete():
+        if self.is_resumed and self._is_complete():
             return self._finish()
         log = self.trainlog
         batches = iter(self.data)
         for n_left in reversed(range(len(self.data) - log.batch_in_epoch)):
             self._monitor()
             self._save()
-            self._notice_signal()
-            if self.interrupted:  # it came during the first monitoring pass
+            if self.signals.ask():  # one came during the first monitoring step
                 return self._finish()
-            # Only now: a checkpoint has the position of the noise before this batch's.
+            # The noise of this batch is drawn after the checkpoint has noted its position.
             cost = self.update(next(batches))[0]
             if bar is not None:
                 bar.set_postfix_str(f"{self.outputs[0].name} {cost:.4f}", refresh=False)
                 bar.update()
             self.run_extension("ext_schedule")
-            if n_left and self._asked_to_stop():
+            if n_left and (self.signals.ask() or self.end_training()):
                 return self._finish()
 
         log.epoch_seen += 1
         log.batch_in_epoch = 0
         self.run_extension("ext_term")
-        return self._finish() if self.end_training() or self._asked_to_stop() else True
-
-    def _notice_signal(self) -> None:
-        """Stop for a signal that came to this process or to any other."""
-        number = greatest(self._signalled)
-        if number:
-            self.interrupted = signal.Signals(number)
-
-    def _asked_to_stop(self) -> bool:
-        self._notice_signal()
-        return self.interrupted is not None or self._has_all_updates()
-
-    def _has_all_updates(self) -> bool:
-        return self.max_updates is not None and self.trainlog.batch_seen >= self.max_updates
-
-    def _is_complete(self) -> bool:
-        """Whether a resumed run had come to its end before; says so."""
-        counts = [ext for ext in self.extension if isinstance(ext, EpochCount)]
-        log = self.trainlog
-        if self._has_all_updates() or any(log.epoch_seen >= ext.num_epoch for ext in counts):
-            logger.warning(
-                "the run is complete: %d epochs, %d updates; a larger --epoch or --max_updates "
-                "continues it",
-                log.epoch_seen,
-                log.batch_seen,
-            )
-            return True
-        return False
-
-    def _monitor(self) -> None:
-        """Monitor, and note where a run that is resumed from here goes on.
-
-        That is after a pass that is due now in any run, but before the pass that
-        only the end of this run calls for, and before one that a signal cut short.
-        """
-        log = self.trainlog
-        before = self.position()
-        if log.monitored_at != log.batch_seen:  # else the run was resumed from after it
-            self.run_extension("ext_monitor")
-        passes = [ext for ext in self.find_extension("ext_monitor") if isinstance(ext, Monitoring)]
-        is_due = any(ext.is_due(log) for ext in passes)
-        done = is_due and log.monitored_at == log.batch_seen
-        self._position = self.position() if done else before
-
-    def _save(self) -> None:
-        """Write what is due, and what could not be written before."""
-        self.saving.retry()
-        self.run_extension("ext_save")
-        self.trainlog.flush()
+        return self._finish() if self.signals.ask() or self.end_training() else True
 
     def update(self, batch: Sequence[NDArray]) -> list[float]:
         """Update all parameters once and log time and outputs.
@@ -321,41 +254,20 @@ class Training:
         ------
         UserError
             If a value is not finite and ``on_nan`` is 'stop'.  State and
-            parameters are those before the update then.
+            parameters are then those before the update.
         """
         t0 = time.perf_counter()
-        seen = [float(np.asarray(value)) for value in self.cost_fn(*batch)]
+        values = [float(np.asarray(value)) for value in self.cost_fn(*batch)]
         seconds = time.perf_counter() - t0
-        if not all(map(math.isfinite, seen)):
-            self._not_finite(seen)
-        this_cost = seen[: len(self.outputs)]
+        if not all(map(math.isfinite, values)):
+            self._not_finite(values)
+        this_cost = values[: len(self.outputs)]
         self.trainlog.monitor["time"].append(seconds)
         self.trainlog.monitor["update"].append(this_cost)
         self.trainlog.batch_seen += 1
         self.trainlog.batch_in_epoch += 1
-        self._position = None
+        self.position = None
         return this_cost
-
-    def _not_finite(self, seen: Sequence[float]) -> None:
-        """Count an update with a number that is not finite; say so or end the run."""
-        names = [*(out.name or "an output" for out in self.outputs), "the norm of the gradients"]
-        name, value = next(pair for pair in zip(names, seen) if not math.isfinite(pair[1]))
-        what = f"update {self.trainlog.batch_seen + 1}: {name} is {value:g}"
-        if self.on_nan == "stop":
-            raise UserError(
-                f"{what}; {self._save_before()}; go on from there with --resume --on_nan skip, "
-                "or start again with a smaller --lr"
-            )
-        self.trainlog.not_finite += 1
-        done = "the update is left out" if self.on_nan == "skip" else "training goes on"
-        logger.warning("%s: %s", what, done)
-
-    def _save_before(self) -> str:
-        """Write a checkpoint of the state before an update that was not made; say where."""
-        files = [ext.write(self) for ext in self.extension if isinstance(ext, Picklize)]
-        if not files or self.saving.failed:
-            return "the state before it could not be written"
-        return f"the state before it is in {files[0]}"
 
     def find_extension(self, name: str) -> list[Extension]:
         """Return the extensions that run at the point called ``name``."""
@@ -367,119 +279,59 @@ class Training:
             extension.exe(self)
 
     def end_training(self) -> int:
-        """Return whether a terminating extension has asked for the end."""
+        """Return whether an extension has asked for the end."""
         return self.endloop
 
-    def save(self, path: str | Path, kind: str = "model") -> bool:
-        """Write parameters, optimizer state, carried state, noise and log to a checkpoint.
+    def planned_updates(self) -> int | None:
+        """Return the number of updates after which an extension ends the run, if one does."""
+        planned = [extension.planned_updates(len(self.data)) for extension in self.extension]
+        return min((n for n in planned if n is not None), default=None)
 
-        Parameters
-        ----------
-        path : path
-            See `cle_port.checkpoint`.
-        kind : str
-            See `Saving.write`.
+    @property
+    def interrupted(self) -> Signals | None:
+        """The signal that has ended or will end `run`, if one has come."""
+        return self.signals.received
 
-        Returns
-        -------
-        bool
-            Whether it could be written; if not, `Saving` tries again.
+    def resume(self, path: str | Path, loaded: State | None = None) -> None:
+        """Take over everything from a checkpoint; `run` continues from there.
 
-        Raises
-        ------
-        UserError
-            If a parameter is not finite and ``on_nan`` is not 'original': no
-            checkpoint is replaced by one that is of no use.
+        See `cle_port.train.resuming.resume` for arguments and errors.
         """
-        state = self.state()  # which all processes put together
-        if self.on_nan != "original":
-            self._check_finite(state[0])
-        return is_first_process() and self.saving.write(Path(path), state, kind)
+        resuming.resume(self, path, loaded)
 
-    def _check_finite(self, arrays: Mapping[str, NDArray]) -> None:
-        for name in self._kept():
-            if not np.isfinite(arrays[name]).all():
-                raise UserError(
-                    f"{name} has entries that are not finite after {self.trainlog.batch_seen} "
-                    "updates: training has diverged; the checkpoints written before are kept, "
-                    "start again with a smaller --lr"
-                )
+    def _is_complete(self) -> bool:
+        """Return whether a resumed run has nothing left to do, and say so."""
+        log = self.trainlog
+        if not any(extension.is_complete(log) for extension in self.extension):
+            return False
+        logger.warning(
+            "the run is complete: %d epochs, %d updates; a larger --epoch or --max_updates "
+            "continues it",
+            log.epoch_seen,
+            log.batch_seen,
+        )
+        return True
 
-    def _kept(self) -> dict[str, TensorSharedVariable]:
-        """Shared variables by the names that checkpoints give them."""
-        carried = {f"state/{variable.name}": variable for variable in self.model.updates}
-        lr = {"optimizer/lr": self.optimizer.lr}
-        return {**self.model.params, **self.optimizer.state, **lr, **carried}
+    def _monitor(self) -> None:
+        """Monitor, and note where a run resumed from the next checkpoint continues.
 
-    def state(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
-        """Everything a checkpoint holds: arrays by name, and what JSON can hold."""
-        arrays = {name: value_of(variable) for name, variable in self._kept().items()}
-        meta = {
-            "program": self.name,
-            "settings": self.settings,
-            "data_id": self.data_id,
-            "params": list(self.model.params),
-            "epoch_seen": self.trainlog.epoch_seen,
-            "batch_seen": self.trainlog.batch_seen,
-            "best": {ext.channel: ext.best for ext in self._early_stopping()},
-            **(self._position or self.position()),
-        }
-        return arrays | self.trainlog.arrays(), meta
-
-    def position(self) -> dict[str, Any]:
-        """Where a run that is resumed from now goes on in data, noise and log."""
-        noise = {name: noise.state for name, noise in self.noise.items()}
-        return {**self.trainlog.position(), "noise": noise}
-
-    def resume(self, path: str | Path) -> None:
-        """Take over everything from a checkpoint, or nothing; `run` goes on from there.
-
-        For a main loop that was made as the one was that wrote the checkpoint.
-        The log file is made to end where the checkpoint was written.
-
-        Parameters
-        ----------
-        path : path
-            Written by `save`.
-
-        Raises
-        ------
-        UserError
-            If the file is not a whole checkpoint, or not of this model, or if it
-            is older than resuming.
+        It continues after a monitoring step that is due in any run, but before
+        one that only the end of this run calls for, and before one that a
+        signal cut short.
         """
-        variables = self._kept()
-        check_resumable(path, checkpoint.load_meta(path))
-        like = {name: variable.get_value(borrow=True) for name, variable in variables.items()}
-        arrays, meta = checkpoint.load(path, {k: np.asarray(v) for k, v in like.items()})
-        if meta.get("data_id") not in (None, self.data_id):  # None: imported, nobody knows
-            raise UserError(
-                f"{path} was trained on other data than these; resume with the --data_path of then"
-            )
-        try:
-            log = TrainLog.restored(self.trainlog.path, arrays, meta)
-            noise = {name: copy.deepcopy(stream) for name, stream in self.noise.items()}
-            for name, stream in noise.items() if meta["noise"] is not None else ():
-                stream.state = meta["noise"][name]
-            best = {ext: float(meta["best"][ext.channel]) for ext in self._early_stopping()}
-            if log.batch_in_epoch and log.batch_in_epoch >= len(self.data):
-                raise ValueError("it is beyond the end of the data")
-        except checkpoint.DAMAGE as error:
-            raise checkpoint.damaged(path, error) from error
-        log.repair()
-        for ext, value in best.items():
-            ext.resume(self.name, value, meta)
-        for name, variable in variables.items():
-            variable.set_value(arrays[name])
-        for name, stream in self.noise.items():
-            stream.state = noise[name].state
-        self.data.go_to(log.epoch_seen, log.batch_in_epoch)
-        self.trainlog = log
-        self.resumed = True
-        logger.info("Resuming after %d updates, from %s", log.batch_seen, path)
+        log = self.trainlog
+        before = resuming.position(self)
+        if log.monitored_at != log.batch_seen:  # else the run was resumed from after it
+            self.run_extension("ext_monitor")
+        is_due = any(extension.is_due(log) for extension in self.find_extension("ext_monitor"))
+        is_done = is_due and log.monitored_at == log.batch_seen
+        self.position = resuming.position(self) if is_done else before
 
-    def _early_stopping(self) -> list[EarlyStopping]:
-        return [ext for ext in self.extension if isinstance(ext, EarlyStopping)]
+    def _save(self) -> None:
+        """Write what is due, and what could not be written before."""
+        self.saving.retry()
+        self.run_extension("ext_save")
+        self.trainlog.flush()
 
     def _finish(self) -> bool:
         """Monitor and save once more (after a signal only save); end the loop."""
@@ -491,58 +343,29 @@ class Training:
         self._save()
         return False
 
-    @staticmethod
-    def _log_above_bar() -> AbstractContextManager[None]:
-        """On a terminal, print log lines above the progress bar."""
-        return logging_redirect_tqdm() if sys.stderr.isatty() else nullcontext()
+    def _not_finite(self, values: Sequence[float]) -> None:
+        """Count an update with a number that is not finite; say so or end the run."""
+        names = [*(out.name or "an output" for out in self.outputs), "the norm of the gradients"]
+        name, value = next(pair for pair in zip(names, values) if not math.isfinite(pair[1]))
+        problem = f"update {self.trainlog.batch_seen + 1}: {name} is {value:g}"
+        if self.on_nan == "stop":
+            raise UserError(
+                f"{problem}; {self._rescue()}; go on from there with --resume --on_nan skip, "
+                "or start again with a smaller --lr"
+            )
+        self.trainlog.not_finite += 1
+        consequence = "the update is left out" if self.on_nan == "skip" else "training goes on"
+        logger.warning("%s: %s", problem, consequence)
 
-    def _planned_updates(self) -> int | None:
-        counts = [ext for ext in self.extension if isinstance(ext, EpochCount)]
-        planned = [ext.num_epoch * len(self.data) for ext in counts]
-        return min([*planned, self.max_updates or sys.maxsize]) if planned else self.max_updates
-
-    @contextmanager
-    def _signals(self) -> IteratorType[None]:
-        """Turn the first SIGINT or SIGTERM into a wish to stop.
-
-        Some senders, such as ``timeout``, signal a process and its group, so
-        that it gets the same signal twice: that is one wish.
-        """
-        first = 0.0
-
-        def stop(number: int, frame: Any) -> None:
-            nonlocal first
-            if self._signalled and time.monotonic() - first > SAME_SIGNAL_SECONDS:
-                raise KeyboardInterrupt(number)
-            if not self._signalled:
-                first = time.monotonic()
-                self._signalled = number
-                if not is_among_others():  # who are asked between updates
-                    self._notice_signal()
-
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals
-            return
-        previous = {
-            number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _rescue(self) -> str:
+        """Write a checkpoint of the state before an update that was not made; say where."""
+        files = [extension.rescue(self) for extension in self.extension]
+        written = [path for path in files if path is not None]
+        if not written or self.saving.failed:
+            return "the state before it could not be written"
+        return f"the state before it is in {written[0]}"
 
 
-def check_resumable(path: str | Path, meta: Mapping[str, Any]) -> None:
-    """Make sure that a checkpoint is of a whole run, not of its parameters only.
-
-    Raises
-    ------
-    UserError
-        If it is of an older format, or was exported.
-    """
-    if meta["format_version"] < 2 or "n_logged" not in meta:
-        raise UserError(
-            f"{path} does not hold all that resuming needs: it is of an older version or holds "
-            "parameters only; start a new run (models/sample.py reads this file as it is)"
-        )
+def _log_above_bar() -> AbstractContextManager[None]:
+    """On a terminal, print log lines above the progress bar."""
+    return logging_redirect_tqdm() if sys.stderr.isatty() else nullcontext()

@@ -35,11 +35,11 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
-from cle_port import checkpoint
-from cle_port.backend import compile_function
+from cle_port.data import Batches
 from cle_port.errors import UserError
-from cle_port.parallel import from_each_device, over_batches
-from cle_port.rng import Batches
+from cle_port.files.npz import DAMAGE
+from cle_port.graph.devices import from_each_device, over_batches
+from cle_port.train import checkpoint
 from cle_port.utils import tolist
 from cle_port.utils.op import not_finite
 
@@ -50,13 +50,57 @@ logger = logging.getLogger(__name__)
 
 
 class Extension:
-    """Something that the main loop runs at the point that ``name`` says."""
+    """Something that the main loop runs at the point that ``name`` says.
+
+    The main loop knows no extension by its class.  What it must know of one, it
+    asks by the methods below; each has an answer for an extension that does not
+    care.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.Extension``, with ``exe`` alone.
+    """
 
     name: str
 
     def exe(self, mainloop: Training) -> None:
         """Run once."""
         raise NotImplementedError
+
+    def is_due(self, log: TrainLog) -> bool:
+        """Return whether `exe` has something to do now, even if the run does not end here."""
+        return False
+
+    def planned_updates(self, n_batch: int) -> int | None:
+        """Return after how many updates this ends the run, if it does.
+
+        Parameters
+        ----------
+        n_batch : int
+            Batches of an epoch.
+        """
+        return None
+
+    def is_complete(self, log: TrainLog) -> bool:
+        """Return whether this has ended the run, when the run is resumed."""
+        return False
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Return what a checkpoint must keep, by key of its meta, as JSON can hold it."""
+        return {}
+
+    def resume(self, mainloop: Training, meta: Mapping[str, Any]) -> None:
+        """Take over `state` from the meta of a checkpoint.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            If the meta does not hold it.  Nothing has changed then.
+        """
+
+    def rescue(self, mainloop: Training) -> Path | None:
+        """Write a checkpoint of a run that ends in an error; return its path if this writes any."""
+        return None
 
 
 class GradientClipping(Extension):
@@ -92,10 +136,10 @@ class GradientClipping(Extension):
     def exe(self, mainloop: Training) -> None:
         """Replace the gradients of ``mainloop.grads``; hand their norm to ``grad_norm``."""
         batch_size = np.asarray(self.batch_size, dtype=pytensor.config.floatX)
-        # Two things differ from the original in rounding at most, for XLA's sake: the gradients are
-        # divided after squares are added up, or it lays out the divisor as often as there are
-        # numbers in a gradient; and the norm, not its square, is tested for being finite, or it
-        # adds up the sums of all parameters for each number of each.
+        # Two things differ from the original, in rounding at most, because XLA would otherwise do
+        # needless work.  The division by B comes after the sum of squares: before it, XLA writes B
+        # out once for each number of a gradient.  The test for being finite looks at the norm, not
+        # at its square: else XLA adds up all squares anew for each number of each parameter.
         norm = pt.sqrt(sum((g**2).sum() for g in mainloop.grads.values())) / batch_size
         mainloop.grad_norm = norm
         scale = self.scaler / pt.maximum(self.scaler, norm)
@@ -128,6 +172,45 @@ class EpochCount(Extension):
         if mainloop.trainlog.epoch_seen % self.num_epoch == 0:
             mainloop.endloop = 1
 
+    def planned_updates(self, n_batch: int) -> int:
+        """See `Extension`."""
+        return self.num_epoch * n_batch
+
+    def is_complete(self, log: TrainLog) -> bool:
+        """See `Extension`."""
+        return log.epoch_seen >= self.num_epoch
+
+
+class UpdateCount(Extension):
+    """End the training after ``num_update`` updates in all, also within an epoch.
+
+    Parameters
+    ----------
+    num_update : int
+
+    Notes
+    -----
+    No counterpart in the original.
+    """
+
+    name = "ext_schedule"
+
+    def __init__(self, num_update: int) -> None:
+        self.num_update = num_update
+
+    def exe(self, mainloop: Training) -> None:
+        """Set ``mainloop.endloop`` when it is time."""
+        if self.is_complete(mainloop.trainlog):
+            mainloop.endloop = 1
+
+    def planned_updates(self, n_batch: int) -> int:
+        """See `Extension`."""
+        return self.num_update
+
+    def is_complete(self, log: TrainLog) -> bool:
+        """See `Extension`."""
+        return log.batch_seen >= self.num_update
+
 
 class Monitoring(Extension):
     """Every ``freq`` updates compute channels over whole data sets and log them.
@@ -143,7 +226,7 @@ class Monitoring(Extension):
         a step logs only what the update returned.
     monitor_fn : callable, optional
         Computes ``ddout`` from a batch (on several devices, see
-        `cle_port.parallel.over_batches`); default is to compile it.
+        `cle_port.graph.devices.over_batches`); the default is to compile it.
     obj_monitor_fn : callable, optional
         Applied to the mean of a channel to give a further one (a perplexity).
     obj_monitor_ch : list of str
@@ -151,9 +234,7 @@ class Monitoring(Extension):
     explosion_limit : float
         A mean above this ends the training with an error.
     inputs : list of tensors, optional
-        Those of ``ddout``; default are the main loop's.
-    devices : int
-        Devices that monitor, each a batch at a time.
+        Inputs of ``ddout``; the default are the main loop's.
 
     Raises
     ------
@@ -167,8 +248,8 @@ class Monitoring(Extension):
     -----
     Counterpart: ``cle.train.ext.Monitoring``.  A channel's number is the
     unweighted mean over batches, also for channels called max or min.  The
-    original's own check for NaN cannot fire; this one does.  A signal ends a
-    pass after the batch it is at; nothing is logged then.
+    original's own check for NaN cannot fire; this one does.  After a signal the
+    step ends with the current batch and logs nothing.
     """
 
     name = "ext_monitor"
@@ -183,7 +264,6 @@ class Monitoring(Extension):
         obj_monitor_ch: Sequence[str] = (),
         explosion_limit: float = 1e8,
         inputs: Sequence[TensorVariable] | None = None,
-        devices: int = 1,
     ) -> None:
         self.freq = freq
         if data and not ddout:
@@ -195,14 +275,13 @@ class Monitoring(Extension):
         self.obj_monitor_ch = list(obj_monitor_ch)
         self.explosion_limit = explosion_limit
         self.inputs = inputs
-        self.devices = devices
 
     def is_due(self, log: TrainLog) -> bool:
-        """Whether it is time for a monitoring step, were it not for the end of the run."""
+        """See `Extension`."""
         return log.batch_seen % self.freq == 0
 
     def exe(self, mainloop: Training) -> None:
-        """Log a monitoring step if it is time for one."""
+        """Log a monitoring step if one is due or the run ends."""
         log = mainloop.trainlog
         if not self.is_due(log) and not mainloop.endloop:
             return
@@ -247,18 +326,15 @@ class Monitoring(Extension):
         """
         if not self.data:
             return {}
+        devices = mainloop.compiler.devices
         if self.monitor_fn is None:
-            self.monitor_fn = compile_function(
-                mainloop.inputs if self.inputs is None else self.inputs,
-                from_each_device(self.ddout, self.devices),
-                None,
-                mainloop.backend,
-                self.devices,
-            )
+            inputs = mainloop.inputs if self.inputs is None else self.inputs
+            outputs = from_each_device(self.ddout, devices)
+            self.monitor_fn = mainloop.compiler.function(inputs, outputs)
         # All data sets come before any line is logged, as in the original.
         try:
             records = [
-                over_batches(self.monitor_fn, until_interrupted(data, mainloop), self.devices)
+                over_batches(self.monitor_fn, until_interrupted(data, mainloop), devices)
                 for data in self.data
             ]
         except _Interrupted:
@@ -312,7 +388,7 @@ class _Interrupted(Exception):
 
 
 def until_interrupted(data: Batches, mainloop: Training) -> IteratorType[tuple[NDArray, ...]]:
-    """Yield all batches; raise `_Interrupted` behind the one at which a signal came."""
+    """Yield all batches; raise `_Interrupted` after the one at which a signal came."""
     for batch in data:
         if mainloop.interrupted:
             raise _Interrupted
@@ -341,7 +417,7 @@ class Picklize(Extension):
     Notes
     -----
     Counterpart: ``cle.train.ext.Picklize``, without ``keep``.  The name is the
-    original's; the files are ``.npz`` without pickles (see `cle_port.checkpoint`).
+    original's; the files are ``.npz`` without pickles (see `cle_port.train.checkpoint`).
     """
 
     name = "ext_save"
@@ -358,14 +434,15 @@ class Picklize(Extension):
         """Write what is due."""
         batch_seen = mainloop.trainlog.batch_seen
         if batch_seen % self.freq == 0 or mainloop.endloop:
-            self.write(mainloop)
+            self.rescue(mainloop)
         if batch_seen % self.force_save_freq == 0 and batch_seen != 0:
-            save(mainloop, self.path / f"{mainloop.name}_{batch_seen}updates.npz", "model to keep")
+            path = self.path / f"{mainloop.name}_{batch_seen}updates.npz"
+            mainloop.saving.save(path, "model to keep")
 
-    def write(self, mainloop: Training) -> Path:
-        """Write ``<name>.npz``, whether it is time or not; return its path."""
+    def rescue(self, mainloop: Training) -> Path:
+        """Write ``<name>.npz``, due or not; return its path."""
         path = self.path / f"{mainloop.name}.npz"
-        if save(mainloop, path) and self.keep:
+        if mainloop.saving.save(path) and self.keep:
             try:
                 self._keep_recent(path, mainloop.trainlog.batch_seen)
             except OSError as error:
@@ -391,7 +468,7 @@ class Picklize(Extension):
 class EarlyStopping(Extension):
     """Keep the checkpoint with the best value of a channel.
 
-    Training itself is not stopped, in spite of the name.
+    In spite of its name it does not stop the training.
 
     Parameters
     ----------
@@ -451,39 +528,34 @@ class EarlyStopping(Extension):
         if not (value < self.best if self.minimize else value > self.best):
             return
         self.best = value
-        save(mainloop, self.path / f"{mainloop.name}_best.npz", "best model")
+        mainloop.saving.save(self.path / f"{mainloop.name}_best.npz", "best model")
         if self.force_save_freq is not None:
             end = self.force_save_freq * (log.batch_seen // self.force_save_freq + 1)
-            stretch = self.path / f"{mainloop.name}_best_before_{end}updates.npz"
-            save(mainloop, stretch, "best model of its stretch")
+            path = self.path / f"{mainloop.name}_best_before_{end}updates.npz"
+            mainloop.saving.save(path, "best model of its stretch")
 
-    def resume(self, name: str, best: float, meta: Mapping[str, Any]) -> None:
-        """Go on with the best value so far.
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Best value so far, as ``best`` by channel."""
+        return {"best": {self.channel: self.best}}
 
-        Parameters
-        ----------
-        name : str
-            The main loop's, in the name of the file with the best model.
-        best : float
-            Best value when the checkpoint was written that is resumed.
-        meta : mapping
-            Of that checkpoint.
+    def resume(self, mainloop: Training, meta: Mapping[str, Any]) -> None:
+        """Continue with the best value so far.
 
-        Notes
-        -----
-        What counts is the file: a better one stays, such as one from the pass at
-        the end of a run that is now continued; where a better one could not be
-        written, or there is none, the next to come is.
+        The best-model file on disk decides; if it is missing, the next
+        improvement is saved.  So a better file stays, such as one from the last
+        monitoring step of a run that is now continued, and a file that could
+        not be written is written at the next chance.
         """
-        path = self.path / f"{name}_best.npz"
+        best = float(meta["best"][self.channel])
+        path = self.path / f"{mainloop.name}_best.npz"
         try:
-            there = checkpoint.load_meta(path)
-            value = float(there["best"][self.channel])
-            n = there["batch_seen"]
-        except (*checkpoint.DAMAGE, UserError) as error:
+            of_file = checkpoint.load_meta(path)
+            value = float(of_file["best"][self.channel])
+            n = of_file["batch_seen"]
+        except (*DAMAGE, UserError) as error:
             logger.info("%s: the best model is sought from here on", error)
             return
-        # The file of the very step is not counted: that step is looked at again.
+        # A file of this very step does not count: the resumed run looks at the step again.
         self.best = best if n == meta["batch_seen"] == meta["monitored_at"] else value
 
 
@@ -563,9 +635,3 @@ def diverged(name: str, value: float) -> str:
         f"{name} is {value:g}: training has diverged; the checkpoints written before are kept, "
         "start again with a smaller --lr"
     )
-
-
-def save(mainloop: Training, path: Path, kind: str = "model") -> bool:
-    """Write a checkpoint and say so; return whether it could be written."""
-    logger.info(" Saving %s to: %s", "best model" if kind.startswith("best") else "model", path)
-    return mainloop.save(path, kind)

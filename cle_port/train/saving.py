@@ -8,18 +8,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-from cle_port import checkpoint
 from cle_port.errors import UserError
+from cle_port.graph.devices import is_first_process
+from cle_port.train import checkpoint, resuming
+from cle_port.train.checkpoint import State
+
+if TYPE_CHECKING:
+    from cle_port.train import Training
 
 logger = logging.getLogger(__name__)
 
 MOST_UPDATES_BETWEEN_TRIES = 256
-
-State = tuple[Mapping[str, NDArray], Mapping[str, Any]]
 
 
 class Failed(NamedTuple):
@@ -31,10 +35,15 @@ class Failed(NamedTuple):
 
 
 class Saving:
-    """Writes checkpoints; keeps those that cannot be written, to try again.
+    """Writes checkpoints; keeps those that cannot be written and tries them again.
 
-    A failed one is tried again at the next update, then after 2, 4, ... updates.
-    Of each kind only the last one is kept, since each holds a whole model.
+    It tries a failed one again at the next update, then after 2, 4, ... updates.
+    Each holds a whole model, so it keeps only the last one of each kind.
+
+    Parameters
+    ----------
+    mainloop : Training
+        The run to save.
 
     Attributes
     ----------
@@ -42,44 +51,35 @@ class Saving:
         By kind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mainloop: Training) -> None:
+        self.mainloop = mainloop
         self.failed: dict[str, Failed] = {}
         self._wait = 1
         self._n_left = 0
 
-    def write(self, path: Path, state: State, kind: str) -> bool:
-        """Write a checkpoint; return whether that succeeded, and warn if not.
+    def save(self, path: str | Path, kind: str = "model") -> bool:
+        """Write a checkpoint of the run and say so; return whether it could be written.
+
+        All processes that train together must call this; the first one writes.
 
         Parameters
         ----------
         path : path
             Its folder is made again if somebody has removed it.
-        state : tuple of two mappings
-            Arrays and meta, see `cle_port.checkpoint.save`.
         kind : str
-            Such as ``model``.
+            Such as ``model`` or ``best model``.
+
+        Raises
+        ------
+        UserError
+            If a parameter is not finite and ``on_nan`` is not 'original': no
+            useless checkpoint replaces an earlier one.
         """
-        try:
-            if not path.parent.is_dir():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                logger.warning("the folder %s was gone; it is made again", path.parent)
-            checkpoint.save(path, *state)
-        except OSError as error:
-            if kind not in self.failed:
-                logger.warning(
-                    "cannot write %s (%s): training goes on and tries again",
-                    path,
-                    error.strerror or error,
-                )
-                self._wait, self._n_left = 1, 0
-            elif self.failed[kind].path != path:
-                logger.warning("given up for the next one: %s", self.failed[kind].path)
-            self.failed[kind] = Failed(path, state, error)
-            return False
-        if kind in self.failed and self.failed[kind].path == path:
-            del self.failed[kind]
-            logger.warning("written after all: %s", path)
-        return True
+        logger.info(" Saving %s to: %s", "best model" if kind.startswith("best") else "model", path)
+        arrays, meta = resuming.state(self.mainloop)
+        if self.mainloop.on_nan != "original":
+            self._check_finite(arrays)
+        return is_first_process() and self._write(Path(path), (arrays, meta), kind)
 
     def retry(self) -> None:
         """Try again to write what failed, if it is time; called once an update."""
@@ -107,6 +107,40 @@ class Saving:
                 "checkpoint before is lost; free space or choose another --save_path"
             )
 
+    def _check_finite(self, arrays: Mapping[str, NDArray]) -> None:
+        for name in resuming.variables(self.mainloop):
+            if not np.isfinite(arrays[name]).all():
+                raise UserError(
+                    f"{name} has entries that are not finite after "
+                    f"{self.mainloop.trainlog.batch_seen} updates: training has diverged; the "
+                    "checkpoints written before are kept, start again with a smaller --lr"
+                )
+
+    def _write(self, path: Path, state: State, kind: str) -> bool:
+        try:
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                logger.warning("the folder %s was gone; it is made again", path.parent)
+            checkpoint.save(path, *state)
+        except OSError as error:
+            self._note_failure(Failed(path, state, error), kind)
+            return False
+        if kind in self.failed and self.failed[kind].path == path:
+            del self.failed[kind]
+            logger.warning("written after all: %s", path)
+        return True
+
+    def _note_failure(self, failed: Failed, kind: str) -> None:
+        if kind not in self.failed:
+            reason = failed.error.strerror or failed.error
+            logger.warning(
+                "cannot write %s (%s): training goes on and tries again", failed.path, reason
+            )
+            self._wait, self._n_left = 1, 0
+        elif self.failed[kind].path != failed.path:
+            logger.warning("given up for the next one: %s", self.failed[kind].path)
+        self.failed[kind] = failed
+
     def _write_failed(self) -> None:
-        for kind, (path, state, _) in list(self.failed.items()):
-            self.write(path, state, kind)
+        for kind, failed in list(self.failed.items()):
+            self._write(failed.path, failed.state, kind)

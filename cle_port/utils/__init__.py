@@ -1,4 +1,7 @@
-"""Small helpers of ``cle/utils/__init__.py`` that the programs use."""
+"""Helpers that the programs use.
+
+Counterpart: ``cle/utils/__init__.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pytensor.tensor.sharedvar import TensorSharedVariable
 
 
 def tolist(arg: Any) -> list:
-    """Return ``arg`` as a list: a list unchanged, a tuple converted, else ``[arg]``.
+    """Return ``arg`` as a list: a list itself, a tuple converted, anything else ``[arg]``.
 
     Counterpart: ``cle.utils.tolist``.
     """
@@ -23,7 +26,7 @@ def tolist(arg: Any) -> list:
 
 
 def totuple(arg: Any) -> tuple:
-    """Return ``arg`` as a tuple: a tuple unchanged, a list converted, else ``(arg,)``.
+    """Return ``arg`` as a tuple: a tuple itself, a list converted, anything else ``(arg,)``.
 
     Counterpart: ``cle.utils.totuple``.
     """
@@ -43,7 +46,7 @@ def castX(value: ArrayLike) -> NDArray:
 def sharedX(
     value: ArrayLike, name: str | None = None, borrow: bool = False
 ) -> TensorSharedVariable:
-    """Shared variable of dtype ``floatX`` whose shape is known to the compiler.
+    """Make a shared variable of dtype ``floatX`` with a static shape.
 
     Parameters
     ----------
@@ -52,12 +55,12 @@ def sharedX(
     name : str, optional
         Name of the variable.
     borrow : bool
-        Accepted as in the original; `value` is copied either way, there and here.
+        Without effect: `value` is always copied, as in the original.
 
     Returns
     -------
     TensorSharedVariable
-        With the static shape of ``value``: later values must have it too.
+        Its static shape is that of ``value``; later values need the same shape.
 
     Notes
     -----
@@ -69,7 +72,7 @@ def sharedX(
 
 
 def init_tparams(params: Mapping[str, ArrayLike]) -> dict[str, TensorSharedVariable]:
-    """Make a shared variable of dtype ``floatX`` for each parameter, same names, same order.
+    """Make a shared variable of dtype ``floatX`` for each parameter, in the same order.
 
     Parameters
     ----------
@@ -88,7 +91,7 @@ def init_tparams(params: Mapping[str, ArrayLike]) -> dict[str, TensorSharedVaria
 
 
 def zipp(params: Mapping[str, ArrayLike], tparams: Mapping[str, TensorSharedVariable]) -> None:
-    """Set each shared variable in ``tparams`` to the value of that name in ``params``.
+    """Set shared variables in ``tparams`` to the values of the same names in ``params``.
 
     Counterpart: ``cle.utils.zipp``.
     """
@@ -97,11 +100,12 @@ def zipp(params: Mapping[str, ArrayLike], tparams: Mapping[str, TensorSharedVari
 
 
 def unzip(zipped: Mapping[str, TensorSharedVariable]) -> dict[str, NDArray]:
-    """Read the values of all shared variables, by name, in order.
+    """Return the values of all shared variables, by name, in order.
 
     Counterpart: ``cle.utils.unzip``.
     """
-    return {name: variable.get_value() for name, variable in zipped.items()}
+    # After a call on JAX the values are JAX's arrays; with float64 off, arithmetic would round them.
+    return {name: np.asarray(variable.get_value()) for name, variable in zipped.items()}
 
 
 def segment_axis(
@@ -121,37 +125,38 @@ def segment_axis(
     length : int
         Entries in one frame.
     overlap : int
-        Entries that a frame shares with the next one, below ``length``.
+        Number of entries that consecutive frames share, below ``length``.
     axis : int, optional
         Axis to cut; None cuts the flattened array.
     end : {'cut', 'pad', 'wrap'}
-        What happens to entries after the last full frame: dropped, completed
-        with ``endvalue``, or completed with the first entries.
+        Treatment of entries after the last full frame: drop them, pad the last
+        frame with ``endvalue``, or fill it with the first entries.
     endvalue : float
-        Filling of the last frame under ``end='pad'``.
+        Padding value for ``end='pad'``.
 
     Returns
     -------
     ndarray
-        ``axis`` is replaced by two: frames, then entries of a frame.  A
-        read-only view of ``a`` where nothing had to be filled in.
+        Two axes replace ``axis``: frames, then entries of a frame.  Same dtype.
+        It is a read-only view of ``a`` unless the last frame was filled.
 
     Raises
     ------
     ValueError
-        If the frames overlap wholly, a size is not positive, ``end`` is
-        unknown, or the array is shorter than one frame under ``'cut'``.
+        If ``length`` is not positive, ``overlap`` is negative or not below
+        ``length``, ``end`` is unknown, or the array is shorter than one frame with
+        ``'cut'``.
 
     Notes
     -----
     Counterpart: ``cle.utils.segment_axis``, written by Anne Archibald, which
-    builds the view from raw strides; here NumPy's `sliding_window_view` does.
+    builds the view from raw strides; this uses NumPy's `sliding_window_view`.
     """
     a = np.asarray(a)
     if axis is None:
         a, axis = a.ravel(), 0
     if overlap >= length:
-        raise ValueError(f"an overlap of {overlap} leaves frames of {length} no step; take less")
+        raise ValueError(f"overlap {overlap} must be below length {length}; give a smaller overlap")
     if overlap < 0 or length <= 0:
         raise ValueError(f"length {length} and overlap {overlap} must be at least 1 and 0")
     if end not in ("cut", "pad", "wrap"):
@@ -170,10 +175,10 @@ def segment_axis(
         a = np.concatenate([a, first], axis=axis)
     if a.shape[axis] < length:
         raise ValueError(
-            f"{size} entries do not fill a frame of {length} under end='cut'; "
+            f"{size} entries do not fill a frame of {length} with end='cut'; "
             "use end='pad' or 'wrap'"
         )
-    windows = sliding_window_view(a, length, axis=axis)  # frames at every position, entries last
+    windows = sliding_window_view(a, length, axis=axis)  # frames start at every entry
     every_step: list[Any] = [slice(None)] * windows.ndim
     every_step[axis] = slice(None, None, step)
     return np.moveaxis(windows[tuple(every_step)], -1, axis + 1)

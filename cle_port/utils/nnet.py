@@ -1,9 +1,9 @@
-r"""Sigmoid and softplus as Theano 0.7 computes them: they saturate.
+r"""Sigmoid and softplus as in Theano 0.7, which saturate.
 
 Theano's compiled code cuts both functions off at thresholds that depend on the precision::
 
-    sigmoid(x)  = 0 below its lowest x,  1 above its highest,  1 / (1 + exp(-x)) between
-    softplus(x) = 0 below its lowest x,  x above its highest,  log(1 + exp(x))   between
+    sigmoid(x)  = 0 below the range,  1 above it,  1 / (1 + exp(-x)) within
+    softplus(x) = 0 below the range,  x above it,  log(1 + exp(x))   within
 
 =========  ================  ================
 dtype      sigmoid           softplus
@@ -12,13 +12,13 @@ float64    -709 to 19        -745 to 16
 float32    -88 to 15         -103 to 14
 =========  ================  ================
 
-A step at a threshold is larger than rounding: 5.6e-9 for the sigmoid in float64, 1.1e-7 for the
-softplus.  The gradients follow the cut functions, so a saturated gate passes no gradient back::
+The steps at the thresholds are larger than rounding errors: 5.6e-9 for the sigmoid in float64,
+1.1e-7 for the softplus.  The gradients use the cut functions, so a saturated gate has no gradient::
 
     sigmoid'(x) = sigmoid(x) (1 - sigmoid(x))      softplus'(x) = sigmoid(x)
 
-Every unit, gate and head of the original uses these two.  The plain functions are
-``pytensor.tensor.sigmoid`` and ``softplus``.
+All units, gates and heads of the original use these two functions.  PyTensor has the plain
+functions, ``pytensor.tensor.sigmoid`` and ``softplus``.
 
 Counterpart: ``theano.tensor.nnet.sigmoid`` and ``softplus`` (``theano/tensor/nnet/sigm.py``).
 """
@@ -42,11 +42,11 @@ from pytensor.tensor.variable import TensorVariable
 class ScalarSigmoid(Composite):
     """Theano's sigmoid of one number.
 
-    A `Composite` of plain operations, so that every backend can compile it, with a
-    gradient of its own.
+    It is a `Composite` of plain operations, which every backend can compile, with its
+    own gradient.
     """
 
-    # (lowest, highest): outside of these the value is 0 or 1.
+    # (lowest, highest): the value is 0 below and 1 above.
     RANGE: ClassVar = {"float64": (-709.0, 19.0), "float32": (-88.0, 15.0)}
 
     def impl(self, x: Any) -> Any:
@@ -57,7 +57,7 @@ class ScalarSigmoid(Composite):
         return one - one if x < low else one if x > high else one / (one + np.exp(-x))
 
     def pullback(self, inputs: Any, outputs: Any, output_grads: Any) -> list[Any]:
-        """Gradient by x: y (1 - y)."""
+        """Return the gradient by x: y (1 - y)."""
         y: Any = self(*inputs)
         return [output_grads[0] * y * (1.0 - y)]
 
@@ -65,7 +65,7 @@ class ScalarSigmoid(Composite):
 class ScalarSoftplus(Composite):
     """Theano's softplus of one number; see `ScalarSigmoid`."""
 
-    # (lowest, highest): outside of these the value is 0 or x.
+    # (lowest, highest): the value is 0 below and x above.
     RANGE: ClassVar = {"float64": (-745.0, 16.0), "float32": (-103.0, 14.0)}
 
     def impl(self, x: Any) -> Any:
@@ -76,12 +76,12 @@ class ScalarSoftplus(Composite):
         return x - x if x < low else x if x > high else np.log1p(np.exp(x))
 
     def pullback(self, inputs: Any, outputs: Any, output_grads: Any) -> list[Any]:
-        """Gradient by x: the sigmoid, which is cut off elsewhere."""
+        """Return the gradient by x: the sigmoid, which has other thresholds."""
         return [output_grads[0] * SIGMOID[inputs[0].dtype].scalar_op(*inputs)]
 
 
 def _elementwise(kind: type[Composite], formula: Callable[..., Any]) -> dict[str, Elemwise]:
-    """Make the operation for both dtypes, from the formula between its thresholds."""
+    """Make the operation for both dtypes from ``formula(x, lowest, highest)``."""
     ops = {}
     for dtype, (low, high) in kind.RANGE.items():  # type: ignore[attr-defined]
         x = ps.get_scalar_type(dtype)("x")
@@ -115,16 +115,16 @@ SOFTPLUS = _elementwise(
 
 
 def sigmoid(x: Any) -> TensorVariable:
-    """1 / (1 + exp(-x)), exactly 0 or 1 outside of Theano's thresholds.
+    """Return 1 / (1 + exp(-x)), exactly 0 or 1 outside of Theano's thresholds.
 
     Parameters
     ----------
     x : tensor
-        float32 or float64; other numbers are cast to ``floatX``.
+        Tensor of dtype float32 or float64; other dtypes are cast to ``floatX``.
 
     Returns
     -------
-    tensor of the same shape
+    tensor of the same shape and dtype
 
     Notes
     -----
@@ -134,16 +134,16 @@ def sigmoid(x: Any) -> TensorVariable:
 
 
 def softplus(x: Any) -> TensorVariable:
-    """log(1 + exp(x)), exactly 0 or x outside of Theano's thresholds.
+    """Return log(1 + exp(x)), exactly 0 or x outside of Theano's thresholds.
 
     Parameters
     ----------
     x : tensor
-        float32 or float64; other numbers are cast to ``floatX``.
+        Tensor of dtype float32 or float64; other dtypes are cast to ``floatX``.
 
     Returns
     -------
-    tensor of the same shape
+    tensor of the same shape and dtype
 
     Notes
     -----
@@ -159,8 +159,8 @@ def _apply(ops: dict[str, Elemwise], x: Any) -> Any:
     return ops[x.dtype](x)
 
 
-# Theano's optimizer fast_run, its default, replaces logarithms of a sigmoid by a softplus;
-# otherwise log(1 - sigmoid(x)) is -inf from the threshold on.
+# Theano's default optimizer, fast_run, replaces logarithms of a sigmoid by a softplus.  Without
+# these rewritings log(1 - sigmoid(x)) is -inf above the threshold.
 for _dtype, _sigmoid in SIGMOID.items():
     _softplus = SOFTPLUS[_dtype]
     _log_1m = (pt.neg, (_softplus, "x"))

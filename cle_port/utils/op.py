@@ -12,18 +12,18 @@ from pytensor.tensor.variable import TensorVariable
 
 
 def logsumexp(x: TensorVariable, axis: int | None = None) -> TensorVariable:
-    """Logarithm of the sum of exponentials, safe against overflow.
+    """Return the logarithm of a sum of exponentials, without overflow.
 
     Parameters
     ----------
     x : tensor
     axis : int, optional
-        Axis to sum over; None sums over all.
+        Axis of the sum; None sums over all axes.
 
     Returns
     -------
     tensor without ``axis``
-        NaN where all entries are -inf, as in the original.
+        NaN if all entries are -inf, as in the original.
 
     Notes
     -----
@@ -50,9 +50,9 @@ def Gaussian_sample(mu: TensorVariable, sig: TensorVariable, eps: TensorVariable
 
     Notes
     -----
-    Counterpart: ``cle.utils.op.Gaussian_sample``, which draws ``eps`` itself,
-    inside the scan.  Here the noise is an input of the graph, so that it can be
-    played back, a resumed run continues it, and all backends get the same
+    Counterpart: ``cle.utils.op.Gaussian_sample``, which draws ``eps`` itself
+    inside the scan.  Here the noise is an input of the graph: recorded noise can be
+    replayed, a resumed run continues the noise, and all backends get the same
     numbers (docs/fidelity.md).
     """
     return mu + sig * eps
@@ -66,13 +66,13 @@ def multinomial(coeff: TensorVariable, u: TensorVariable) -> TensorVariable:
     coeff : tensor of shape (batch, num_k)
         Probabilities of the components, summing to 1 in each row.
     u : tensor of shape (batch,)
-        Uniform on [0, 1).
+        Uniform numbers on [0, 1).
 
     Returns
     -------
     tensor of shape (batch,), int64
-        The first component up to which the probabilities sum to more than
-        `u`; the last one if rounding leaves none.
+        First component whose cumulated probability exceeds `u`; the last
+        component if rounding leaves none.
 
     Notes
     -----
@@ -124,18 +124,19 @@ def GMM_sample_mean(
     Parameters
     ----------
     mu, sig : tensor of shape (batch, dim * num_k)
-        Means and standard deviations, those of one dimension side by side.
+        Means and standard deviations; column d * num_k + k is dimension d of
+        component k.
     coeff : tensor of shape (batch, num_k)
-        Weights; they only say how many components there are.
+        Weights; only their shape matters.
     idx : tensor of shape (batch,), integer
-        Component of each row, such as from `multinomial`.
+        Component of each row, for example from `multinomial`.
     eps : tensor of shape (batch, dim)
         Standard normal noise.
 
     Returns
     -------
     z, mu : tensors of shape (batch, dim)
-        Draws, and means of the components that they come from.
+        Draws, and means of the drawn components.
 
     Notes
     -----
@@ -147,15 +148,15 @@ def GMM_sample_mean(
 
 
 def component(v: TensorVariable, coeff: TensorVariable, idx: TensorVariable) -> TensorVariable:
-    """Pick one component of each row: shape (batch, dim * num_k) to (batch, dim)."""
+    """Select one component for each row: shape (batch, dim * num_k) to (batch, dim)."""
     num_k = coeff.shape[1]
     v = v.reshape((v.shape[0], v.shape[1] // num_k, num_k))
     return v[pt.arange(v.shape[0]), :, idx]
 
 
 def not_finite(*values: TensorVariable) -> TensorVariable:
-    """Whether one of some scalars is NaN or infinite.
+    """Return whether any of these scalars is NaN or infinite.
 
-    No counterpart: the original asks so of the gradients' norm alone.
+    No counterpart: the original tests only the norm of the gradients.
     """
     return reduce(pt.or_, (pt.or_(pt.isnan(value), pt.isinf(value)) for value in values))

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from cle_port import checkpoint
-from cle_port.compare import importing
-from cle_port.compare.recording import Recording
 from cle_port.errors import UserError
-from cle_port.unpickle import load_npy, load_pickled_arrays
-from datasets.blizzard import load_statistics
-from datasets.build_blizzard import BadRecording, read_recording
-from datasets.build_iamondb import _read_list
+from cle_port.files.unpickle import load_npy, load_pickled_arrays
+from cle_port.train import checkpoint
+from compare.original import importing
+from compare.recording import Recording
+from datasets.build.blizzard import BadRecording, read_recording
+from datasets.build.iamondb import _read_list
 from datasets.grep_blizzard_hdf5 import load_recordings
-from datasets.hdf5_rows import HDF5Rows, RowWriter
-from datasets.iamondb_hdf5 import Line, LineWriter, read_lines
+from datasets.hdf5.lines import Line, LineWriter, read_lines
+from datasets.hdf5.rows import HDF5Rows, RowWriter
+from datasets.hdf5.statistics import load_statistics
 from datasets.iamondb_utils import Unusable, read_caches, read_strokes, read_transcript
 from models.settings import Settings, read_config
 from tests import pickles

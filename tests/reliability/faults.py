@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from cle_port import checkpoint
+from cle_port.train import checkpoint
 from cle_port.train.saving import Saving
 
 CALLS = ("open", "close", "fsync", "replace", "rename", "unlink", "mkdir", "ftruncate", "link")

@@ -24,8 +24,8 @@ import pytensor
 
 import cle_port.train
 import cle_port.train.ext
-from cle_port import checkpoint
-from models.program import _leftovers
+from cle_port.train import checkpoint
+from models.running.files import _leftovers
 from tests.test_resume import assert_same, make
 from tests.units import compile_plainly
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cle_port.unpickle import load_npy, load_pickled_arrays
-from datasets.iamondb_hdf5 import LARGEST, Line, LineWriter, read_lines
+from cle_port.files.unpickle import load_npy, load_pickled_arrays
+from datasets.hdf5.lines import LARGEST, Line, LineWriter, read_lines
 from datasets.iamondb_utils import read_strokes
 from models.settings import Settings, read_config
 from tests.reliability.corpus import READERS, outcome

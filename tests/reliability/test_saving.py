@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cle_port import checkpoint
+from cle_port.train import checkpoint
 from tests.reliability.faults import KINDS, Faults, content, every_fault, states
 from tests.test_resume import assert_same, finished, make, quick, whole  # noqa: F401
 

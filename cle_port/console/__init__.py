@@ -1,0 +1,4 @@
+"""Command lines and progress bars.
+
+No counterpart in the original.
+"""

@@ -1,0 +1,86 @@
+"""Code that all command lines share: errors that suggest a flag, exit codes.
+
+No counterpart in the original, whose scripts take the path of a settings file and no flags.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from cle_port.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises `UserError`s, which suggest the nearest flag."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `UserError` with the message."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        near = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
+        hint = f"; did you mean {near[0]}?" if unknown.startswith("-") and near else ""
+        raise UserError(f"{message}{hint} (--help shows all options)")
+
+
+def check_ending(name: str, path: Path, ending: str) -> None:
+    """Check that an output file has the ending of its format.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    path : pathlib.Path
+        The output file.
+    ending : str
+        Required ending, with its dot.
+
+    Raises
+    ------
+    UserError
+        If the path has another ending, or none.
+    """
+    if path.suffix.lower() != ending:
+        example = path.with_suffix(ending) if path.name else f"{name.lower()}{ending}"
+        raise UserError(
+            f"{name} must end in {ending}, not {(path.name or str(path))!r}: try {example}"
+        )
+
+
+def ended(
+    command: Callable[[], int],
+    interrupted: str = "nothing was written",
+    if_too_large: str = "use a smaller file",
+) -> int:
+    """Run a command and print errors and interrupts as one line on standard error.
+
+    Parameters
+    ----------
+    command : callable
+        Returns the exit status.
+    interrupted : str
+        Text after an interrupt.
+    if_too_large : str
+        Advice if memory runs out.
+
+    Returns
+    -------
+    int
+        Exit status of the command; 2 after a `UserError` or if memory runs out;
+        128 plus the signal's number after a signal, 130 after Ctrl-C.
+    """
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"error: not enough memory ({error}); {if_too_large}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"interrupted; {interrupted}", file=sys.stderr)
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)

@@ -1,0 +1,1 @@
+"""Beside the original: recording its runs, reading and writing its checkpoints."""

@@ -1,0 +1,1 @@
+"""Showing a comparison: on the terminal, as a page, with charts."""

@@ -1,0 +1,192 @@
+"""Comparisons as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from compare.differences import Comparison, Difference, Section
+from compare.report.chart import chart
+from compare.report.terminal import by_name, group, verdict_of
+
+STYLE = """
+:root { --ink: #1b1f24; --soft: #667; --line: #d5d9e0; --paper: #fff; --panel: #f6f7f9;
+  --original: #f0a63c; --port: #1d4f91; --good: #1a7f37; --bad: #c4232b; --open: #8a6d00; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa3b0; --line: #3a414c;
+  --paper: #15181d; --panel: #1d2229; --original: #b8741a; --port: #8ec1ff; --good: #4cc26b;
+  --bad: #ff7b80; --open: #d9b84a; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1080px; padding: 24px; color: var(--ink);
+  background: var(--paper); font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 40px 0 8px;
+  overflow-wrap: anywhere; }
+p { margin: 8px 0; } .soft { color: var(--soft); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0 16px; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+a { color: var(--port); }
+.agrees { color: var(--good); } .differs { color: var(--bad); } .open { color: var(--open); }
+.agrees, .differs, .open { font-weight: 600; white-space: nowrap; }
+.parted { border-left: 4px solid var(--bad); background: var(--panel); padding: 10px 14px; }
+.scroll { overflow-x: auto; } .left { padding-left: 16px; }
+table { border-collapse: collapse; font-size: 13px; width: 100%; }
+th, td { padding: 3px 10px 3px 0; text-align: right; border-bottom: 1px solid var(--line);
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+th { color: var(--soft); font-weight: 500; }
+th:first-child, td:first-child, .left { text-align: left; }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 16px;
+  margin: 16px 0; }
+.chart { width: 100%; background: var(--panel); border-radius: 6px; }
+.chart text { fill: var(--soft); font-size: 11px; } .chart .title { fill: var(--ink);
+  font-size: 13px; font-weight: 600; }
+.frame { fill: none; stroke: var(--line); }
+.original { fill: none; stroke: var(--original); stroke-width: 6; stroke-linecap: round;
+  stroke-linejoin: round; opacity: .75; }
+.port { fill: none; stroke: var(--port); stroke-width: 1.6; }
+.allowed { stroke: var(--bad); stroke-dasharray: 5 4; }
+.fine { fill: var(--port); } .bad { fill: var(--bad); }
+.key { display: inline-block; width: 26px; margin: 0 6px 0 14px; vertical-align: middle; }
+details { margin: 6px 0; } summary { cursor: pointer; }
+"""
+CLASSES = {"agrees": "agrees", "DIFFERS": "differs", "no verdict": "open"}
+
+
+def page(comparisons: Sequence[Comparison]) -> str:
+    """Show comparisons on one page.
+
+    Parameters
+    ----------
+    comparisons : list of Comparison
+
+    Returns
+    -------
+    str
+        An HTML document that loads nothing from anywhere.
+    """
+    return "\n".join(_page(comparisons))
+
+
+def _page(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    n_differ = sum(not comparison.ok for comparison in comparisons)
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>The port beside the original</title>\n<style>{STYLE}</style>\n</head>\n<body>"
+    yield "<h1>The port beside the original</h1>"
+    yield (
+        f"<p>{_count(comparisons)} repeated; "
+        + (_verdict("agrees", "all agree") if not n_differ else "")
+        + (_verdict("DIFFERS", f"{n_differ} differ") if n_differ else "")
+        + "</p>"
+    )
+    yield (
+        '<p class="soft">In each curve'
+        '<span class="key" style="border-top: 6px solid var(--original)"></span>original'
+        '<span class="key" style="border-top: 2px solid var(--port)"></span>port; below, the '
+        "relative difference (0 is drawn as 1e-17)"
+        '<span class="key" style="border-top: 2px dashed var(--bad)"></span>and what is allowed.'
+        "</p>"
+    )
+    if len(comparisons) > 1:
+        yield from _contents(comparisons)
+    for i, comparison in enumerate(comparisons):
+        yield from _comparison(comparison, i)
+    yield "</body>\n</html>\n"
+
+
+def _contents(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield '<div class="scroll"><table><tr><th>recording</th><th class="left">verdict</th></tr>'
+    for i, comparison in enumerate(comparisons):
+        word = "agrees" if comparison.ok else "DIFFERS"
+        yield (
+            f'<tr><td><a href="#r{i}">{escape(comparison.path)}</a></td>'
+            f'<td class="left">{_verdict(word)}</td></tr>'
+        )
+    yield "</table></div>"
+
+
+def _comparison(comparison: Comparison, number: int) -> Iterator[str]:
+    word = "agrees" if comparison.ok else "DIFFERS"
+    yield f'<h2 id="r{number}">{escape(comparison.path)} {_verdict(word)}</h2>\n<dl>'
+    for name, fact in comparison.facts.items():
+        yield f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>"
+    yield "</dl>"
+    first = comparison.first()
+    if first is not None:
+        yield (
+            f'<p class="parted">They part at <b>{escape(first.place)}</b>: original '
+            f"{first.original:.12g}, port {first.port:.12g}, relative difference "
+            f"{first.relative:.1e} where {first.allowed:.1e} is allowed.</p>"
+        )
+    yield from _overview(comparison)
+    over_time = [section for section in comparison.sections if section.by_update]
+    if over_time:
+        yield '<div class="curves">'
+        yield from (chart(section.title, section.differences) for section in over_time)
+        yield "</div>"
+    for section in comparison.sections:
+        yield from _details(section)
+
+
+def _overview(comparison: Comparison) -> Iterator[str]:
+    yield (
+        '<div class="scroll"><table><tr><th>section</th><th class="left">verdict</th>'
+        "<th>compared</th><th>relative</th><th>noise</th><th>allowed</th>"
+        '<th class="left">furthest</th></tr>'
+    )
+    for section in comparison.sections:
+        furthest = section.worst()
+        assert furthest is not None  # sections are not empty
+        yield (
+            f'<tr><td>{escape(section.title)}</td><td class="left">'
+            f"{_verdict(verdict_of(section))}</td><td>{len(section.differences)}</td>"
+            f"<td>{furthest.relative:.1e}</td><td>{furthest.noise:.1e}</td>"
+            f"<td>{_allowed(furthest)}</td>"
+            f'<td class="left">{escape(furthest.place)}</td></tr>'
+        )
+    yield "</table></div>"
+    for reason, cases in group(comparison.left_out).items():
+        yield f'<p class="soft">Not repeated, {escape(reason)}: {escape(", ".join(cases))}</p>'
+
+
+def _details(section: Section) -> Iterator[str]:
+    rows = section.differences if section.by_update else by_name(section)
+    yield f"<details><summary>{escape(section.title)}: numbers</summary>"
+    if section.note:
+        yield f'<p class="soft">{escape(section.note)}</p>'
+    yield from _channels(section)
+    yield (
+        '<div class="scroll"><table><tr><th>where</th><th>original</th><th>port</th>'
+        "<th>absolute</th><th>relative</th><th>noise</th><th>allowed</th><th>ulp</th></tr>"
+    )
+    for d in rows:
+        kind = "" if d.ok else ' class="differs"'
+        ulps = "-" if d.ulps is None else str(d.ulps)
+        yield (
+            f"<tr><td{kind}>{escape(d.place)}</td><td>{d.original:.12g}</td><td>{d.port:.12g}</td>"
+            f"<td>{d.absolute:.1e}</td><td>{d.relative:.1e}</td><td>{d.noise:.1e}</td>"
+            f"<td>{_allowed(d)}</td><td>{ulps}</td></tr>"
+        )
+    yield "</table></div></details>"
+
+
+def _channels(section: Section) -> Iterator[str]:
+    """Curves of names that have a number at each of several updates, one number each."""
+    if section.title != "monitored channels":
+        return
+    names: dict[str, list[Difference]] = {}
+    for difference in section.differences:
+        names.setdefault(difference.name, []).append(difference)
+    yield '<div class="curves">'
+    yield from (chart(name, rows) for name, rows in names.items())
+    yield "</div>"
+
+
+def _count(comparisons: Sequence[Comparison]) -> str:
+    return "1 recording" if len(comparisons) == 1 else f"{len(comparisons)} recordings"
+
+
+def _allowed(difference: Difference) -> str:
+    return "-" if difference.allowed is None else f"{difference.allowed:.1e}"
+
+
+def _verdict(word: str, text: str = "") -> str:
+    return f'<span class="{CLASSES[word]}">{escape(text or word)}</span>'

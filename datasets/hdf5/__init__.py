@@ -1,0 +1,1 @@
+"""HDF5 layouts of the two data sets, with writers, statistics and checks of files to be read."""

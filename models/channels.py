@@ -1,0 +1,117 @@
+"""Scalars of the models: what is trained, and what is monitored.
+
+Counterpart: the costs and ``max_x``, ``mean_x`` ... in the eight scripts of
+``models/`` there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+from pytensor.tensor.variable import TensorVariable
+
+
+def average(frames: TensorVariable, mask: TensorVariable | None) -> TensorVariable:
+    """Average a number per frame to the scalar that the programs minimise.
+
+    Parameters
+    ----------
+    frames : tensor of shape (T, B)
+        A number for each frame.
+    mask : tensor of shape (T, B), or None
+        1 for frames, 0 for padding after shorter sequences.
+
+    Returns
+    -------
+    scalar
+        Without a mask (Blizzard) the mean over frames; with one (IAM-OnDB) the
+        mean over sequences of the sum over frames.
+    """
+    return frames.mean() if mask is None else (frames * mask).sum(axis=0).mean()
+
+
+def stats(name: str, v: TensorVariable, mask: TensorVariable | None = None) -> list[TensorVariable]:
+    """Scalars ``max_<name>``, ``mean_<name>``, ``min_<name>`` of a tensor, to be monitored.
+
+    Parameters
+    ----------
+    name : str
+        Last part of the channels' names.
+    v : tensor of shape (T, B, dim)
+    mask : tensor of shape (T, B), optional
+        Leaves out frames after the end of all sequences.  Padding after a
+        shorter sequence counts, as in the original.
+    """
+    used = frames_in_use(mask)
+    return [
+        named(_keep(v, used, -np.inf).max(), f"max_{name}"),
+        named(_mean(v, used), f"mean_{name}"),
+        named(_keep(v, used, np.inf).min(), f"min_{name}"),
+    ]
+
+
+def coeff_stats(coeff: TensorVariable, mask: TensorVariable | None = None) -> list[TensorVariable]:
+    """Scalars that show whether a mixture uses all of its components, to be monitored.
+
+    Parameters
+    ----------
+    coeff : tensor of shape (T, B, num_k)
+    mask : tensor of shape (T, B), optional
+        See `stats`.
+    """
+    used = frames_in_use(mask)
+    mean = _keep(coeff, used, 0.0).sum(axis=(0, 1)) / _count(coeff, used)
+    return [
+        named(_keep(coeff, used, -np.inf).max(), "coeff_max"),
+        named(_keep(coeff, used, np.inf).min(), "coeff_min"),
+        named(mean.max(), "coeff_mean_max"),
+        named(mean.min(), "coeff_mean_min"),
+    ]
+
+
+def frames_in_use(mask: TensorVariable | None) -> TensorVariable | None:
+    """Return which frames any sequence reaches, shape (T, 1, 1); None means all."""
+    return None if mask is None else pt.gt(mask.max(axis=1), 0)[:, None, None]
+
+
+def _keep(v: TensorVariable, used: TensorVariable | None, other: float) -> TensorVariable:
+    return v if used is None else pt.switch(used, v, np.asarray(other, dtype=v.dtype))
+
+
+def _mean(v: TensorVariable, used: TensorVariable | None) -> TensorVariable:
+    """Mean of all entries: their sum, divided by the length of each axis in turn.
+
+    Theano divides in this order, and each division rounds.
+    """
+    mean = _keep(v, used, 0.0).sum()
+    for length in (v.shape[0] if used is None else used.sum(), v.shape[1], v.shape[2]):
+        mean = _quotient(mean, length)
+    return mean
+
+
+def _quotient(a: TensorVariable, n: TensorVariable) -> TensorVariable:
+    if a.dtype == pytensor.config.floatX:
+        return a / pt.cast(n, a.dtype)
+    # A channel of single precision in a program of double precision (x on IAM-OnDB): in float32
+    # compilers would merge the divisions into one.
+    return pt.cast(pt.cast(a, "float64") / n, a.dtype)
+
+
+def _count(v: TensorVariable, used: TensorVariable | None) -> TensorVariable:
+    """Number of frames of all sequences together."""
+    n_step = v.shape[0] if used is None else used.sum()
+    return pt.cast(n_step * v.shape[1], v.dtype)
+
+
+def named(v: TensorVariable, name: str) -> TensorVariable:
+    """Give a tensor its name and return it."""
+    v.name = name
+    return v
+
+
+def by_name(scalars: Sequence[TensorVariable]) -> dict[str, TensorVariable]:
+    """Return named scalars by their names, in order."""
+    return {str(scalar.name): scalar for scalar in scalars}

@@ -1,0 +1,132 @@
+"""How a program starts: from its command line to the end of its main loop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pytensor
+
+from cle_port.console.command_line import ended
+from cle_port.train import Training
+from models.running.files import one_at_a_time
+from models.running.run import Run
+from models.settings import Settings
+
+PACKAGES = ("cle_port", "models", "datasets")
+
+
+class Program(NamedTuple):
+    """What a script defines.
+
+    Attributes
+    ----------
+    name : str
+        First part of the names of all files, such as ``vrnn_gmm``.
+    widths : mapping of str to mapping
+        Literals of the original's scripts, as settings by data set.
+    make_net : callable
+        Makes the model from the settings.
+    blizzard, iamondb : callable
+        Make the main loop from a `Run` and ``make_net``.
+    doc : str
+        What the program does, for ``--help``.
+    """
+
+    name: str
+    widths: Mapping[str, Mapping[str, Any]]
+    make_net: Callable[..., Any]
+    blizzard: Callable[[Run, Callable[..., Any]], Training]
+    iamondb: Callable[[Run, Callable[..., Any]], Training]
+    doc: str
+
+    def run_of(self, argv: Sequence[str]) -> Run:
+        """Resolve a command line; see `Run.from_command_line`."""
+        return Run.from_command_line(self.name, self.widths, self.doc, argv)
+
+    def mainloop(self, run: Run) -> Training:
+        """Make the main loop of a run.
+
+        Raises
+        ------
+        UserError
+            If data or settings are unusable.
+        """
+        make_mainloop = {"blizzard": self.blizzard, "iamondb": self.iamondb}[run.args.dataset]
+        return make_mainloop(run, self.make_net)
+
+
+def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
+    """Run a training program from its command line.
+
+    Parameters
+    ----------
+    program : Program
+    argv : list of str, optional
+        Arguments; the default are those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0; 2 after a `UserError` or if memory runs out; 128 plus
+        the signal's number after a signal.
+    """
+
+    def train() -> int:
+        with terminable():
+            run = program.run_of(sys.argv[1:] if argv is None else argv)
+            run.join_processes()
+            with surroundings(run.args), one_at_a_time(run.files):
+                run.announce()
+                mainloop = program.mainloop(run)
+                run.resume(mainloop)
+                mainloop.run()
+        return 128 + mainloop.interrupted if mainloop.interrupted else 0
+
+    return ended(train, "checkpoints written so far are whole", "use smaller sizes")
+
+
+@contextmanager
+def surroundings(args: Settings) -> Iterator[None]:
+    """Set precision and logging as the settings say; put both back afterwards."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    loggers = [logging.getLogger(package) for package in PACKAGES]
+    levels = [package.level for package in loggers]
+    has_handler = bool(logging.getLogger().handlers)
+    if not has_handler:
+        logging.getLogger().addHandler(handler)
+    for package in loggers:
+        package.setLevel(logging.WARNING if args.quiet else logging.INFO)
+    try:
+        with pytensor.config.change_flags(floatX=args.floatX):
+            yield
+    finally:
+        for package, level in zip(loggers, levels):
+            package.setLevel(level)
+        logging.getLogger().removeHandler(handler)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the program as SIGINT does, for instance while it compiles.
+
+    In the main loop `cle_port.train.signals` handles both.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

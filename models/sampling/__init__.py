@@ -1,0 +1,1 @@
+"""Sampling from checkpoints: loading, generation, pictures, files."""
