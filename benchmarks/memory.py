@@ -41,8 +41,8 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--settings", nargs="+", choices=NAMED, default=["A-small", "A-mid"])
-    parser.add_argument("--turns", type=positive, default=7, metavar="N", help="of each process")
-    parser.add_argument("--updates", type=positive, default=8, metavar="N", help="in a turn")
+    parser.add_argument("--turns", type=positive, default=20, metavar="N", help="of each process")
+    parser.add_argument("--updates", type=positive, default=4, metavar="N", help="in a turn")
     parser.add_argument("--frames", type=positive, default=N_STEP, metavar="T")
     args = parser.parse_args()
     print(f"{describe_machine()}; {describe_versions()}")

@@ -1,19 +1,19 @@
-"""The port side by side with the original, run as ``python -m compare`` from the checkout.
+"""Compare the port with the original: ``python -m compare``, from a checkout.
 
 ==================================  ==========================================
 ``python -m compare FILE ...``      repeat recordings of the original with the
-                                    port and show where the numbers part
-``python -m compare record``        make such recordings, where the original
-                                    runs
-``python -m compare import``        turn the original's checkpoints into ours
-``python -m compare export``        turn our parameters into what the original
-                                    reads
+                                    port and show the first difference
+``python -m compare record``        record runs of the original
+``python -m compare import``        convert checkpoints of the original to
+                                    checkpoints of the port
+``python -m compare export``        convert parameters of the port to a file
+                                    that the original reads
 ==================================  ==========================================
 
-``recording`` reads a file, ``replay`` repeats its run with the port's programs,
-``verdicts`` compares the two, ``report`` shows the result; ``units`` does all of
-this for single layers, costs and optimizers; ``original`` runs beside the
-original: its recorder, importing, exporting.
+``recording`` reads a recording.  ``replay`` repeats a recorded run with the port, and
+``verdicts`` compares it.  ``units`` repeats and compares calls of single functions.
+``report`` shows comparisons.  ``original`` records the original's runs and converts its
+files.
 
 No counterpart in the original.
 """

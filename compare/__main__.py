@@ -1,4 +1,4 @@
-"""Choose the command: see `compare`."""
+"""Run a command of `compare`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     ----------
     argv : list of str, optional
         A command of `MODULES` and its arguments, or the arguments of a
-        comparison; default are those of the process.
+        comparison; the default is the command line.
 
     Returns
     -------
     int
-        Exit status: that of the command; 2 after a `UserError`, 130 after Ctrl-C.
+        Exit status of the command; 2 after a `UserError`, 130 after Ctrl-C.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     module = "command"
     if args and args[0] in MODULES:
         module = MODULES[args.pop(0)]
-    # Loaded only when asked for, so that each command starts quickly.
+    # Each command loads only its own module, so that it starts quickly.
     return ended(lambda: importlib.import_module(f"compare.{module}").main(args))
 
 

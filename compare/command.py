@@ -1,4 +1,7 @@
-"""``python -m compare REFERENCE.npz [...]``: repeat recordings of the original."""
+"""``python -m compare REFERENCE.npz [...]``: repeat recordings and show the differences.
+
+No counterpart in the original.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +30,16 @@ if TYPE_CHECKING:
     from compare.replay import CompiledProgram
 
 PRECISIONS = ("float32", "float64")
-KEPT = 4  # compiled programs, so that many recordings do not fill the memory
-CHECKOUT = Path(__file__).resolve().parents[2]
+MAX_COMPILED = 4  # programs kept, so that many recordings do not fill the memory
 UNITS = re.compile("units_(costs|layers|init|utils|data|random|optim)_float(32|64)")
 DESCRIPTION = """Repeat recordings of the original and show both programs side by side.
 
-A recording of a program (model_*.npz) is repeated by the port's program of the
-same name, with the recorded settings, parameters, batches and noise. Of a file
-of single functions (units_*.npz) every recorded call is repeated.
+The port's program repeats a recorded run (model_*.npz) of the original's program
+of the same name, with the recorded settings, parameters, batches and noise. For
+a file of single functions (units_*.npz), the port repeats every recorded call.
 
-Exit status: 0 when all agree, 1 when something differs, 2 when a file cannot
-be used. To make recordings of your own: python -m compare record --help
+Exit status: 0 if all agree, 1 if something differs, 2 if a file cannot be used.
+To make recordings of your own: python -m compare record --help
 """
 
 
@@ -52,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     Returns
     -------
     int
-        Exit status: 0 when all agree, 1 when something differs.
+        Exit status: 0 if all agree, 1 if something differs.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         If a file cannot be used.
     """
     args = parse(argv)
-    for path in args.recordings:  # a bad one is refused before anything takes time
+    for path in args.recordings:  # refuse a bad file before any computation
         with Recording(path) as recording:
             check_kind(recording)
     tables = len(args.recordings) == 1 if args.tables is None else args.tables
@@ -95,33 +97,33 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("recordings", nargs="+", metavar="REFERENCE.npz", help="recording of the original")
-    add("--html", metavar="FILE", help="also write a report with curves, one self-contained page")
+    add("--html", metavar="FILE", help="also write one self-contained page with curves")
     add("--json", action="store_true", help="print all numbers as JSON instead of the report")
     add("--backend", choices=BACKENDS, default="auto", help="compiler of the programs")
-    add("--floatX", choices=PRECISIONS, help="of the programs; default: the recording's")
+    add("--floatX", choices=PRECISIONS, help="precision of the programs; default: the recording's")
     add(
         "--tolerance",
         type=positive,
         metavar="X",
-        help="relative difference allowed, in the place of the figures for each precision",
+        help="allowed relative difference; replaces the figures for each precision",
     )
     add(
         "--from_seeds",
         action="store_true",
-        help="take parameters and noise from the recorded seeds instead; nothing is given but the "
-        "data, and signs that LAPACK chooses in orthogonal matrices of up to 25 columns",
+        help="draw parameters and noise from the recorded seeds; only the data, and the signs of "
+        "the columns of small orthogonal matrices, come from the recording",
     )
     add(
         "--tables",
         action=argparse.BooleanOptionalAction,
-        help="show every number; default: when there is one recording",
+        help="show every number; default: only for a single recording",
     )
     add("--quiet", action="store_true", help="no progress on standard error")
     return parser.parse_args(argv)
 
 
 def positive(text: str) -> float:
-    """Convert a finite number of at least 0, for argparse."""
+    """Convert a finite number of at least 0 for argparse."""
     value = float(text)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
@@ -129,12 +131,12 @@ def positive(text: str) -> float:
 
 
 def check_kind(recording: Recording) -> str:
-    """Tell what a file records: 'model' or 'units'.
+    """Return what a file records: 'model' or 'units'.
 
     Raises
     ------
     UserError
-        If it is neither.
+        If the file is not a recording.
     """
     if "meta/floatX" in recording and scalar(recording, "meta/floatX") in PRECISIONS:
         if "meta/model" in recording and "meta/n_updates" in recording:
@@ -142,8 +144,8 @@ def check_kind(recording: Recording) -> str:
         if UNITS.fullmatch(recording.name):
             return "units"
     raise UserError(
-        f"{recording.path} is no recording of the original: it has no meta/model, and is not "
-        "called units_<section>_<floatX>.npz; make one with: python -m compare record"
+        f"{recording.path} is not a recording of the original: it has no meta/model, and its name "
+        "is not units_<section>_<floatX>.npz; make one with: python -m compare record"
     )
 
 
@@ -154,19 +156,23 @@ def compare_recording(
     tolerance: float | None,
     from_seeds: bool = False,
 ) -> Comparison:
-    """Repeat a recording and compare.
+    """Repeat a recording with the port and compare.
 
     Parameters
     ----------
     recording : Recording
     programs : CompiledPrograms
-        Those compiled so far.
+        Programs compiled so far.
     floatX : {'float32', 'float64'}, optional
-        Precision of the port; default is the recording's.
+        Precision of the port; the default is the recording's.
     tolerance : float, optional
-        Relative difference allowed in the place of all figures.
+        Allowed relative difference; replaces all figures of `compare.tolerances`.
     from_seeds : bool
         See `compare.replay.repeat_run`.
+
+    Returns
+    -------
+    Comparison
 
     Raises
     ------
@@ -182,21 +188,25 @@ def compare_recording(
 
     if from_seeds and any(key.startswith("init/") for key in recording):
         raise UserError(
-            f"{recording.path} did not start from weights that a seed gives; leave --from_seeds out"
+            f"the run of {recording.path} did not start from the weights of its seed; leave out "
+            "--from_seeds"
         )
     program = programs.get(recording, floatX or scalar(recording, "meta/floatX"))
-    n = n_repeated(recording)
-    with progress_bar(n, recording.name, "update", programs.quiet) as bar:
+    n_updates = n_repeated(recording)
+    with progress_bar(n_updates, recording.name, "update", programs.quiet) as bar:
         run = repeat_run(program, recording, bar, from_seeds)
     return compare_run(program, run, str(recording.path), tolerance)
 
 
 class CompiledPrograms:
-    """Compiled programs, kept for recordings of the same settings and data.
+    """Compiled programs; recordings of the same settings and data share one.
+
+    A context manager, which deletes the programs and their folders at its end.
 
     Parameters
     ----------
     backend : {'auto', 'jax', 'c', 'numba'}
+        Compiler of the programs.
     quiet : bool
         Show no progress.
     """
@@ -215,7 +225,7 @@ class CompiledPrograms:
         self._folders.close()
 
     def get(self, recording: Recording, floatX: str) -> CompiledProgram:
-        """Compile the program of a recording, or find it among those compiled."""
+        """Return the compiled program of a recording; compile it if necessary."""
         from compare.replay import compile_program, digest
 
         key = digest(recording), floatX
@@ -223,14 +233,14 @@ class CompiledPrograms:
             folder = self._folders.enter_context(tempfile.TemporaryDirectory(prefix="compare_"))
             with elapsed_time(f"Compiling the program of {recording.name}", self.quiet):
                 program = compile_program(recording, floatX, Path(folder), self.backend)
-            if len(self._compiled) == KEPT:
+            if len(self._compiled) == MAX_COMPILED:
                 del self._compiled[next(iter(self._compiled))]
             self._compiled[key] = program
         return self._compiled[key]
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
-    """Turn a comparison into what JSON can hold; NaN and infinities become null."""
+    """Convert a comparison to the types of JSON; NaN and infinities become null."""
     first = comparison.first()
     return {
         "recording": comparison.path,
@@ -251,16 +261,19 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
 
 
 def difference_as_dict(difference: Difference) -> dict[str, Any]:
-    """Turn a difference into what JSON can hold."""
+    """Convert a difference to the types of JSON."""
     numbers = {
         key: getattr(difference, key)
         for key in ("original", "port", "absolute", "relative", "noise", "allowed", "ulps")
     }
-    finite = {k: v if v is not None and math.isfinite(v) else None for k, v in numbers.items()}
+    finite = {
+        key: number if number is not None and math.isfinite(number) else None
+        for key, number in numbers.items()
+    }
     return {
         "name": difference.name,
         "place": difference.place,
-        "at": difference.at,
+        "at": difference.update,
         **finite,
         "agrees": difference.ok,
     }

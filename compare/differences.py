@@ -92,6 +92,13 @@ class Section:
         """Whether any of the differences gets a verdict."""
         return any(difference.allowed is not None for difference in self.differences)
 
+    def by_name(self) -> dict[str, list[Difference]]:
+        """Group the differences by name, in the order in which the names first occur."""
+        groups: dict[str, list[Difference]] = {}
+        for difference in self.differences:
+            groups.setdefault(difference.name, []).append(difference)
+        return groups
+
     def worst(self) -> Difference | None:
         """Return the difference furthest above, or nearest below, its limit."""
         return worst(self.differences)

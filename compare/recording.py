@@ -124,9 +124,7 @@ def _check_members(archive: zipfile.ZipFile) -> None:
             raise ValueError(f"{member.filename} does not have the length that its header states")
         total += size
     if total > MAX_BYTES:
-        raise ValueError(
-            f"{total / 2**30:.0f} GiB, and the limit is {MAX_BYTES / 2**30:.0f} GiB"
-        )
+        raise ValueError(f"{total / 2**30:.0f} GiB, and the limit is {MAX_BYTES / 2**30:.0f} GiB")
 
 
 def below(recording: Arrays, prefix: str) -> dict[str, NDArray]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,13 @@ from cle_port.train import Training, TrainLog
 from cle_port.train.ext import EarlyStopping, Monitoring
 from cle_port.utils import zipp
 from compare import tolerances
-from compare.recording import below, scalar, text
+from compare.recording import Arrays, below, scalar, text
 from datasets.blizzard import RowRanges
 from models.programs import PROGRAMS
 from models.running import BlizzardData, IAMOnDBData, Run
 from models.running.data import FILE_NAME, open_blizzard
 from models.running.run import noise_streams
 from models.settings import Settings
-
-Arrays = Mapping[str, NDArray]
 
 # Settings that a script hard-codes, so that its config.txt has no effect on them.
 LITERALS = {"blizzard_rnn_gmm": {"rnn_dim": 4000}}
@@ -52,7 +50,7 @@ TRAIN_END, VALID_END, MONITOR_ROWS = 2040064, 2152704, 112640
 FAMILIES = ("param", "adam_m", "adam_v", "grad_raw", "grad_clipped")
 N_MOVED = 3  # runs with moved numbers that measure the rounding noise
 LAST = 999  # means the last update in the names of snapshots
-MAX_COLUMNS_OF_EITHER_SIGN = 25  # larger orthogonal matrices have the same signs everywhere
+UNCERTAIN_COLUMNS = 25  # up to this size the signs in orthogonal matrices depend on LAPACK
 
 
 @dataclass
@@ -609,7 +607,7 @@ def with_recorded_signs(initial: Arrays, recorded: Arrays) -> dict[str, NDArray]
     """
     params = dict(initial)
     for name, value in initial.items():
-        if name.startswith("U_") and len(value) <= MAX_COLUMNS_OF_EITHER_SIGN:
+        if name.startswith("U_") and len(value) <= UNCERTAIN_COLUMNS:
             params[name] = value * np.sign(np.sum(value * recorded[name], axis=0))
     return params
 

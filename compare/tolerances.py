@@ -26,7 +26,7 @@ FLOAT64 = dict.fromkeys(
 # Allowed multiple of the measured noise.  In double precision the two programs differed by at most
 # 3.8 times the noise, in 63110 comparisons of 65 recorded runs.
 MULTIPLE = 10.0
-# The same before the first update.  There the figures for single precision are tighter.
+# The same before the first update, where the figures for single precision are most reliable.
 MULTIPLE_BEFORE_UPDATES = {"float64": MULTIPLE, "float32": 4.0}
 FLOAT32 = {
     "small": {

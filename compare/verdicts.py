@@ -1,4 +1,9 @@
-"""Hold a repeated run against its recording, quantity by quantity."""
+"""Compare a repeated run with its recording, quantity by quantity.
+
+`compare.replay` repeats the run; this module compares and judges.
+
+No counterpart in the original.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +31,16 @@ from compare.differences import (
 from compare.recording import below, scalar, text
 from compare.replay import LAST, CompiledProgram, RepeatedRun, label_of, n_recorded
 
-BOUND = ("nll", "nll_upper_bound", "recon_term")
+BOUND_CHANNELS = ("nll", "nll_upper_bound", "recon_term")  # endings of their names
 ABSENT = "the recording has none"
-FAMILIES = {"param": "parameters", "adam_m": "first moments", "adam_v": "second moments"}
+STATE_TITLES = {"param": "parameters", "adam_m": "first moments", "adam_v": "second moments"}
+NOISY_PARAMETERS = "in single precision, parameters of small runs are noise after an update"
 
-missing = np.array(np.nan)  # what the port did not come to
+MISSING = np.array(np.nan)  # a quantity that the port did not reach
 
 
 class Stage(IntEnum):
-    """What is computed when, within one update: where an error shows first."""
+    """The order in which one update computes its quantities."""
 
     BATCH = 0
     STATE = 1
@@ -50,19 +56,19 @@ class Stage(IntEnum):
 
 
 def compare_run(
-    prog: CompiledProgram, run: RepeatedRun, path: str = "", tolerance: float | None = None
+    program: CompiledProgram, run: RepeatedRun, path: str = "", tolerance: float | None = None
 ) -> Comparison:
     """Compare a repeated run with its recording.
 
     Parameters
     ----------
-    prog : CompiledProgram
+    program : CompiledProgram
     run : RepeatedRun
         From `compare.replay.repeat_run`.
     path : str
-        The recording, for the report.
+        Path of the recording, for the report.
     tolerance : float, optional
-        See `compare.tolerances.of_run`.
+        See `compare.tolerances.of_run`.  The noise of rounding then has no effect.
 
     Returns
     -------
@@ -72,7 +78,7 @@ def compare_run(
     if tolerance is not None:
         run = replace(run, allows_noise=False)
     sections = [
-        seed(prog, run),
+        initial_parameters(program, run),
         batches(run),
         drawn_noise(run, allowed),
         carried_state(run, allowed),
@@ -81,21 +87,22 @@ def compare_run(
         grad_norms(run, allowed),
         *restarted(run, allowed),
         *gradients(run, allowed),
-        *(parameters(run, allowed, family) for family in FAMILIES),
-        *monitored(run, allowed),
+        *(parameters(run, allowed, family) for family in STATE_TITLES),
+        monitored(run, allowed),
         end(run),
     ]
-    found = [section for section in sections if section.differences]
+    compared = [section for section in sections if section.differences]
     absent = {section.title: ABSENT for section in sections if not section.differences}
-    return Comparison(path, facts(prog, run), found, absent)
+    return Comparison(path, facts(program, run), compared, absent)
 
 
-def facts(prog: CompiledProgram, run: RepeatedRun) -> dict[str, str]:
-    """Say what is compared with what."""
+def facts(program: CompiledProgram, run: RepeatedRun) -> dict[str, str]:
+    """Describe the two programs."""
     recording = run.recording
-    sizes = prog.mainloop.about["settings"]
+    sizes = program.mainloop.about["settings"]
     shown = ["batch_size", "x_dim", "rnn_dim"]
-    shown += ["z_dim"] * ("update/000/eps" in recording) + ["num_k"] * ("b_coeff" in prog.initial)
+    shown += ["z_dim"] * ("update/000/eps" in recording)
+    shown += ["num_k"] * ("b_coeff" in program.initial)
     lr = text(recording, "config/names", "config/values")["lr"]
     return {
         "program": label_of(recording).replace("_", " ", 1),
@@ -103,73 +110,82 @@ def facts(prog: CompiledProgram, run: RepeatedRun) -> dict[str, str]:
         f"{scalar(recording, 'meta/epoch_seen')} epochs",
         "sizes": ", ".join([*(f"{key} {sizes[key]}" for key in shown), f"lr {lr}"]),
         "original": f"{scalar(recording, 'meta/floatX')}; {scalar(recording, 'meta/versions')}",
-        "port": f"{prog.floatX}; {prog.mainloop.compiler.backend} backend",
+        "port": f"{program.floatX}; {program.mainloop.compiler.backend} backend",
     }
 
 
-def seed(prog: CompiledProgram, run: RepeatedRun) -> Section:
-    """Parameters that the seed alone gives; an SVD may turn signs of U's columns."""
+def initial_parameters(program: CompiledProgram, run: RepeatedRun) -> Section:
+    """Compare the parameters that the port draws from the recorded seed.
+
+    Columns of orthogonal matrices take the recorded signs, because an SVD may
+    return either sign.
+    """
     recording = run.recording
     recorded = below(recording, "init") or below(recording, "param/000")
     is_double = run.lower_precision == "float64"
-    rows = []
-    for i, (name, value) in enumerate(recorded.items()):
-        ours = prog.initial.get(name, missing)
+    differences = []
+    for i, (name, theirs) in enumerate(recorded.items()):
+        ours = program.initial.get(name, MISSING)
         is_orthogonal = name.startswith("U_")
         if is_orthogonal:
-            ours = with_signs_of(ours, value)
-        # Another LAPACK's SVD agrees to its rounding; draws are the same.
+            ours = with_signs_of(ours, theirs)
+        # Another LAPACK rounds the SVD differently.  All other draws are equal.
         absolute = (1e-12 if is_orthogonal else 0.0) if is_double else 1e-7
-        place = f"initial parameters of the seed: {name}"
-        order = (-1, 0, i)
-        size = size_of(value) or 1.0
-        rows.append(compare(name, ours, value, absolute / size, place=place, order=order))
-    return Section("initial parameters of the seed", rows, note="U up to the signs of its columns")
+        differences.append(
+            compare(
+                name,
+                ours,
+                theirs,
+                absolute / (size_of(theirs) or 1.0),
+                place=f"initial parameters of the seed: {name}",
+                order=(-1, 0, i),
+            )
+        )
+    note = "U up to the signs of its columns"
+    return Section("initial parameters of the seed", differences, note=note)
 
 
 def batches(run: RepeatedRun) -> Section:
-    """What the port reads, against the recorded batches; the same numbers, not similar ones."""
+    """Compare the batches that the port reads with the recorded ones; they must be equal."""
     is_same = run.floatX == scalar(run.recording, "meta/floatX") or not run.mainloop.model.updates
-    rows = []
-    for n in range(n_recorded(run.recording)):
-        ours, theirs = run.before.get(n, {}).get("x"), run.recording[f"update/{n:03d}/x"]
-        rows.append(
-            compare(
-                "x",
-                missing if ours is None else ours,
-                theirs,
-                0.0 if is_same else 2.0**-23,
-                place=f"update {n}: the batch x",
-                at=n,
-                order=(n, Stage.BATCH),
-            )
+    differences = [
+        compare(
+            "x",
+            run.before.get(n, {}).get("x", MISSING),
+            run.recording[f"update/{n:03d}/x"],
+            0.0 if is_same else 2.0**-23,
+            place=f"update {n}: the batch x",
+            update=n,
+            order=(n, Stage.BATCH),
         )
-    return Section("batches", rows)
+        for n in range(n_recorded(run.recording))
+    ]
+    return Section("batches", differences)
 
 
 def drawn_noise(run: RepeatedRun, allowed: Mapping[str, float]) -> Section:
-    """Noise drawn from the recorded seed, against the recorded one."""
-    rows = [
+    """Compare the noise that the port draws from the recorded seed with the recorded noise."""
+    differences = [
         compare(
             "eps",
-            run.before.get(n, {}).get("eps", missing),
+            run.before.get(n, {}).get("eps", MISSING),
             run.recording[f"update/{n:03d}/eps"],
             allowed["noise"],
             place=f"update {n}: the noise eps",
-            at=n,
+            update=n,
             order=(n, Stage.BATCH, 1),
         )
         for n in range(n_recorded(run.recording) if run.from_seeds else 0)
         if f"update/{n:03d}/eps" in run.recording
     ]
-    return Section("noise of the seed", rows)
+    return Section("noise of the seed", differences)
 
 
 def carried_state(run: RepeatedRun, allowed: Mapping[str, float]) -> Section:
-    """State carried from batch to batch; on IAM-OnDB there is none."""
-    rows = []
+    """Compare the state that is carried from batch to batch; IAM-OnDB has none."""
+    differences = []
     for name in (str(variable.name) for variable in run.mainloop.model.updates):
-        rows += by_update(
+        differences += compare_updates(
             run,
             name,
             partial(state_before, name),
@@ -178,53 +194,53 @@ def carried_state(run: RepeatedRun, allowed: Mapping[str, float]) -> Section:
             place=f"before update {{}}: {name}",
             order=(Stage.STATE,),
         )
-    return Section("state carried over", rows)
+    return Section("state carried over", differences)
 
 
 def state_before(name: str, n: int, run: RepeatedRun) -> NDArray:
     """Look up the carried state before an update."""
-    return run.before.get(n, {}).get(name, missing)
+    return run.before.get(n, {}).get(name, MISSING)
 
 
 def outputs(run: RepeatedRun, allowed: Mapping[str, float]) -> Section:
-    """Outputs of the nodes in the first update, in the order in which they are computed."""
-    rows = []
+    """Compare the outputs of the nodes in the first update, in the order of computation."""
+    differences = []
     limit = allowed.get("forward")
     recorded = below(run.recording, "forward/000")
     n_frame, n_sequence = run.recording["update/000/x"].shape[:2]
     for i, name in enumerate(in_order_of_flow(recorded)):
         theirs = recorded[name].reshape((n_frame, n_sequence, -1))
-        value = partial(output_of, name, n_frame)
-        frame = first_frame(value(run), theirs, limit)
-        rows.append(
-            row(
+        look_up = partial(output_of, name, n_frame)
+        frame = first_frame(look_up(run), theirs, limit)
+        differences.append(
+            compare_quantity(
                 run,
                 name,
-                value,
+                look_up,
                 theirs,
                 limit,
                 place=f"update 0, frame {frame}: output of node {name}",
                 order=(0, Stage.FORWARD, frame, i),
             )
         )
-    return Section("outputs of the first update", rows)
+    return Section("outputs of the first update", differences)
 
 
 def output_of(name: str, n_frame: int, run: RepeatedRun) -> NDArray:
     """Look up the output of a node in the first update, without padding."""
-    value = run.first.get("forward", {}).get(name, missing)
+    value = run.first.get("forward", {}).get(name, MISSING)
     return value[:n_frame] if value.ndim == 3 else value
 
 
 def in_order_of_flow(names: Mapping[str, NDArray]) -> list[str]:
-    """Sort outputs as one frame computes them: x, phi, prior, z, then s, then the decoder."""
+    """Sort outputs in the order in which a frame computes them: x, phi, prior, z, s, decoder."""
     last = ("phi_mu", "phi_sig", "prior_mu", "prior_sig", "z_last", "s", "theta", "coeff")
     ranks = {name: i for i, name in enumerate(last)}
 
     def rank(name: str) -> tuple[int, str]:
         if name.startswith("x_"):
             return -1, name
-        # theta_1 ... before its heads, which digits sort before letters
+        # The layers theta_1, ... precede the heads theta_mu, ...: digits sort before letters.
         group = "theta" if name.startswith("theta_") else name
         return ranks.get(group, len(ranks)), name
 
@@ -232,7 +248,7 @@ def in_order_of_flow(names: Mapping[str, NDArray]) -> list[str]:
 
 
 def first_frame(ours: NDArray, theirs: NDArray, limit: float | None) -> int:
-    """First frame with too large a difference; that of the largest if none is."""
+    """Return the first frame whose difference is too large, or else that of the largest one."""
     if ours.shape != theirs.shape:
         return 0
     distances = distance_of(ours, theirs).max(axis=(1, 2))
@@ -240,10 +256,10 @@ def first_frame(ours: NDArray, theirs: NDArray, limit: float | None) -> int:
     return int(np.argmax(large) if large.any() else np.argmax(distances))
 
 
-def row(
+def compare_quantity(
     run: RepeatedRun,
     name: str,
-    value: Callable[[RepeatedRun], ArrayLike],
+    look_up: Callable[[RepeatedRun], ArrayLike],
     theirs: ArrayLike,
     limit: float | None,
     *,
@@ -251,40 +267,40 @@ def row(
     n_updates: int = 0,
     **where: Any,
 ) -> Difference:
-    """Compare one quantity of a run, with the noise of rounding that the moved runs show.
+    """Compare one quantity of a run; the moved runs give its noise of rounding.
 
     Parameters
     ----------
     run : RepeatedRun
     name : str
-    value : callable
-        Looks the quantity up in a run.
+    look_up : callable
+        Returns the quantity of a run.
     theirs : array_like
-        What is recorded.
+        The recorded quantity.
     limit : float or None
-        Relative difference allowed whatever the noise is.
+        Relative difference that is allowed even without noise.
     unit : float
-        See `noise`.
+        See `rounding_noise`.
     n_updates : int
-        Updates of the port that it is computed after.
+        Number of the port's updates that the quantity depends on.
     **where
         Further arguments of `compare.differences.compare`.
     """
     return compare(
         name,
-        value(run),
+        look_up(run),
         theirs,
         limit,
-        noise=noise(run, value, unit),
+        noise=rounding_noise(run, look_up, unit),
         multiple=run.multiple(n_updates),
         **where,
     )
 
 
-def by_update(
+def compare_updates(
     run: RepeatedRun,
     name: str,
-    value: Callable[[int, RepeatedRun], ArrayLike],
+    look_up: Callable[[int, RepeatedRun], ArrayLike],
     *,
     key: str,
     limit: float | None,
@@ -293,95 +309,98 @@ def by_update(
     unit: float = 0.0,
     first_only: bool = False,
 ) -> list[Difference]:
-    """Compare a quantity of each update; see `row`.
+    """Compare a quantity of each update; see `compare_quantity`.
 
-    The noise at an update is the largest up to there: what rounding did to the parameters
-    stays, while the noise of a single number may be small by chance.
+    The noise at an update is the largest noise up to that update.  Rounding errors of
+    parameters persist, while the noise of a single number may be small by chance.
 
     Parameters
     ----------
     run, name, limit, unit
-        See `row`.
-    value : callable
-        Looks the quantity of an update up in a run.
+        See `compare_quantity`.
+    look_up : callable
+        Returns the quantity of an update of a run.
     key : str
-        Its name in the recording, below that of the update.
+        Recorded name of the quantity, without that of the update.
     place : str
-        Where it is computed, with {} for the number of the update.
+        Template of `Difference.place`; {} stands for the number of the update.
     order : sequence of int
-        See `compare.differences.Difference`, behind the number of the update.
+        `compare.differences.Difference.order` without the number of the update.
     first_only : bool
-        Judge the first update alone.
+        Judge the first update only.
     """
-    rows = []
-    so_far = 0.0
+    differences = []
+    noise = 0.0
     for n in range(n_recorded(run.recording)):
-        so_far = max(so_far, noise(run, partial(value, n), unit))
-        rows.append(
+        noise = max(noise, rounding_noise(run, partial(look_up, n), unit))
+        differences.append(
             compare(
                 name,
-                value(n, run),
+                look_up(n, run),
                 run.recording[f"update/{n:03d}/{key}"],
                 None if first_only and n else limit,
-                noise=so_far,
+                noise=noise,
                 multiple=run.multiple(n),
-                at=n,
+                update=n,
                 place=place.format(n),
                 order=(n, *order),
             )
         )
-    return rows
+    return differences
 
 
-def noise(run: RepeatedRun, value: Callable[[RepeatedRun], ArrayLike], unit: float = 0.0) -> float:
-    """Absolute noise of rounding of a quantity.
+def rounding_noise(
+    run: RepeatedRun, look_up: Callable[[RepeatedRun], ArrayLike], unit: float = 0.0
+) -> float:
+    """Return the absolute noise of rounding of a quantity.
 
     Parameters
     ----------
     run : RepeatedRun
-    value : callable
-        Looks the quantity up in a run.
+    look_up : callable
+        Returns the quantity of a run.
     unit : float
-        Size of the numbers that it is a sum or a difference of, if that is known: the noise
-        is at least one unit in their last place.
+        Size of the numbers whose sum or difference the quantity is, or 0.  The noise is at
+        least one unit in their last place.
     """
-    measured = noise_of(value(run), (value(moved) for moved in run.moved))
+    measured = noise_of(look_up(run), (look_up(moved) for moved in run.moved))
     return max(measured, run.epsilon * unit)
 
 
 def term(name: str, n: int, run: RepeatedRun) -> float:
-    """Look up a term of the cost, or the gradients' norm, at an update."""
+    """Look up a term of the cost, or the norm of the gradients, at an update."""
     return run.terms[n][name] if n < len(run.terms) else np.nan
 
 
 def terms(run: RepeatedRun, allowed: Mapping[str, float]) -> Iterator[Section]:
-    """Cost and its terms, update by update; each is a sum of numbers of size 1."""
+    """Compare the cost and its terms update by update; each is a sum of numbers of size 1."""
     cost = str(run.mainloop.cost.name)
-    titles = {"cost": cost, "recon_term": "recon_term", "kl_term": "kl_term"}
-    for i, (key, name) in enumerate(titles.items()):
+    names = {"cost": cost, "recon_term": "recon_term", "kl_term": "kl_term"}
+    for i, (key, name) in enumerate(names.items()):
         if f"update/000/{key}" not in run.recording:
             continue
-        rows = by_update(
+        differences = compare_updates(
             run,
             name,
             partial(term, name),
             key=key,
             limit=allowed.get("kl" if key == "kl_term" else "cost"),
             place=f"update {{}}: {name}",
-            order=(Stage.TERM, -i),  # the cost is the sum of its terms
+            order=(Stage.TERM, -i),  # the cost is the sum of its terms, so it comes last
             unit=1.0,
         )
-        yield Section(name, rows, by_update=True)
+        yield Section(name, differences, by_update=True)
 
 
 def grad_norms(run: RepeatedRun, allowed: Mapping[str, float]) -> Section:
-    """Norm of the raw gradients; in small float32 runs of the first update only.
+    """Compare the norm of the raw gradients update by update.
 
-    There the parameters themselves are noise after an update, and the norm
-    follows them; `restarted` covers further updates.
+    Small runs in single precision get a verdict for the first update only: after it
+    their parameters are noise, and the norm follows them.  `restarted` judges later
+    updates.
     """
-    noisy = run.lower_precision == "float32" and run.kind == "small"
-    rows = by_update(
+    is_noisy = run.lower_precision == "float32" and run.kind == "small"
+    differences = compare_updates(
         run,
         "grad_norm",
         partial(term, "grad_norm"),
@@ -389,22 +408,22 @@ def grad_norms(run: RepeatedRun, allowed: Mapping[str, float]) -> Section:
         limit=allowed.get("grad_norm"),
         place="update {}: norm of the gradients",
         order=(Stage.NORM,),
-        first_only=noisy,
+        first_only=is_noisy,
     )
-    note = "in single precision, parameters of small runs are noise after an update"
-    return Section("gradient norm", rows, by_update=True, note=note if noisy else "")
+    note = NOISY_PARAMETERS if is_noisy else ""
+    return Section("gradient norm", differences, by_update=True, note=note)
 
 
 def restarted(run: RepeatedRun, allowed: Mapping[str, float]) -> Iterator[Section]:
-    """Cost and gradient norm of one update from every recorded state."""
+    """Compare the cost and the gradient norm of one update from every recorded state."""
     cost = str(run.mainloop.cost.name)
-    keys = {
+    quantities = {
         "cost": (cost, Stage.TERM, cost, 1.0),
         "grad_norm": ("grad_norm", Stage.NORM, "gradient norm", 0.0),
     }
-    for key, (name, stage, title, unit) in keys.items():
-        rows = [
-            row(
+    for key, (name, stage, title, unit) in quantities.items():
+        differences = [
+            compare_quantity(
                 run,
                 name,
                 partial(restart_of, name, n),
@@ -412,12 +431,12 @@ def restarted(run: RepeatedRun, allowed: Mapping[str, float]) -> Iterator[Sectio
                 allowed.get(key),
                 unit=unit,
                 place=f"update {n} from the recorded state: {title}",
-                at=n,
+                update=n,
                 order=(n, stage, 1),
             )
             for n in run.restarted
         ]
-        yield Section(f"{title} from recorded states", rows, by_update=True)
+        yield Section(f"{title} from recorded states", differences, by_update=True)
 
 
 def restart_of(name: str, n: int, run: RepeatedRun) -> float:
@@ -426,18 +445,18 @@ def restart_of(name: str, n: int, run: RepeatedRun) -> float:
 
 
 def gradients(run: RepeatedRun, allowed: Mapping[str, float]) -> Iterator[Section]:
-    """Gradients of the first update, as clipping received them and left them.
+    """Compare the gradients of the first update before and after clipping.
 
-    A gradient is a sum of what comes back from the cost.  Where that cancels, its rounding
-    is that of the largest gradient.
+    Backpropagation sums contributions to a gradient.  If they cancel, the
+    rounding error is that of the largest gradient.
     """
     kinds = {"grad_raw": (Stage.GRADIENT, "raw"), "grad_clipped": (Stage.CLIPPED, "clipped")}
     for family, (stage, word) in kinds.items():
         recorded = below(run.recording, f"{family}/000")
         largest = max((size_of(value) for value in recorded.values()), default=0.0)
         names = list(run.mainloop.model.params)
-        rows = [
-            row(
+        differences = [
+            compare_quantity(
                 run,
                 name,
                 partial(gradient_of, family, name),
@@ -445,89 +464,129 @@ def gradients(run: RepeatedRun, allowed: Mapping[str, float]) -> Iterator[Sectio
                 allowed.get("grad"),
                 unit=largest,
                 place=f"update 0: {word} gradient of {name}",
-                order=(0, stage, len(names) - i),  # the decoder's come first
+                order=(0, stage, len(names) - i),  # backpropagation begins at the decoder
             )
             for i, name in enumerate(names)
         ]
-        yield Section(f"{word} gradients of the first update", rows)
+        yield Section(f"{word} gradients of the first update", differences)
 
 
 def gradient_of(family: str, name: str, run: RepeatedRun) -> NDArray:
     """Look up a gradient of the first update."""
-    return run.first.get(family, {}).get(name, missing)
+    return run.first.get(family, {}).get(name, MISSING)
 
 
 def parameters(run: RepeatedRun, allowed: Mapping[str, float], family: str) -> Section:
-    """Parameters, or moments of Adam, after the updates that are recorded."""
+    """Compare parameters, or moments of Adam, after each recorded update.
+
+    Parameters
+    ----------
+    run : RepeatedRun
+    allowed : mapping of str to float
+    family : {'param', 'adam_m', 'adam_v'}
+    """
+    limit = allowed.get("param")
+    differences: list[Difference] = []
+    for number in (int(n) for n in run.recording["meta/snapshots"]):
+        differences += compare_snapshot(run, family, number, limit)
+    is_noisy = differences and limit is None
+    note = NOISY_PARAMETERS if is_noisy else ""
+    return Section(STATE_TITLES[family], differences, note=note)
+
+
+def compare_snapshot(
+    run: RepeatedRun, family: str, number: int, limit: float | None
+) -> list[Difference]:
+    """Compare parameters, or moments of Adam, with one recorded snapshot.
+
+    Parameters
+    ----------
+    run : RepeatedRun
+    family : {'param', 'adam_m', 'adam_v'}
+    number : int
+        Number of the snapshot in the recording.
+    limit : float or None
+        Relative difference that is allowed even without noise.
+    """
     recording = run.recording
     names = list(run.mainloop.model.params)
-    stage = Stage.PARAMETER if family == "param" else Stage.MOMENT
-    limit = allowed.get("param")
-    rows: list[Difference] = []
-    for number in (int(n) for n in recording["meta/snapshots"]):
-        n = n_recorded(recording) if number == LAST else number
-        values = {name: partial(state_after, family, name, n) for name in names}
-        ours = {name: value(run) for name, value in values.items()}
-        place = f"after update {n - 1}: {FAMILIES[family].removesuffix('s')}"
-        order = (n - 1, stage)
-        recorded = below(recording, f"{family}/{number:03d}")
-        largest = max(map(size_of, (recorded or ours).values()), default=0.0)
-        units = {name: unit_of(family, size_of(ours[name]), largest, run) for name in names}
-        rows += [
-            row(
-                run,
-                name,
-                values[name],
-                recorded[name],
-                limit,
-                unit=units[name],
-                n_updates=n,
-                place=f"{place} {name}",
-                at=n,
-                order=(*order, i),
-            )
-            for i, name in enumerate(names)
-            if name in recorded
-        ]
-        if f"check/{family}/{number:03d}" in recording:
-            rows += compare_summaries(
-                ours,
-                recording[f"check/{family}/{number:03d}"],
-                limit,
-                place=place,
-                at=n,
-                order=order,
-                noises={name: noise(run, values[name], units[name]) for name in names},
-                multiple=run.multiple(n),
-            )
-        if family == "adam_m":
-            rows.append(
-                compare(
-                    "adam_counter",
-                    run.snapshots.get(n, {}).get("adam_counter", missing),
-                    recording[f"adam_counter/{number:03d}"],
-                    0.0,
-                    place=f"after update {n - 1}: adam_counter",
-                    at=n,
-                    order=(*order, len(names)),
-                )
-            )
-    noisy = rows and limit is None
-    note = "in single precision, parameters of small runs are noise after an update"
-    return Section(FAMILIES[family], rows, note=note if noisy else "")
+    n = n_recorded(recording) if number == LAST else number
+    order = (n - 1, Stage.PARAMETER if family == "param" else Stage.MOMENT)
+    place = f"after update {n - 1}: {STATE_TITLES[family].removesuffix('s')}"
+    look_ups = {name: partial(state_after, family, name, n) for name in names}
+    ours = {name: look_up(run) for name, look_up in look_ups.items()}
+    recorded = below(recording, f"{family}/{number:03d}")
+    largest = max(map(size_of, (recorded or ours).values()), default=0.0)
+    units = {name: unit_of(family, size_of(ours[name]), largest, run) for name in names}
+    differences = [
+        compare_quantity(
+            run,
+            name,
+            look_ups[name],
+            recorded[name],
+            limit,
+            unit=units[name],
+            n_updates=n,
+            place=f"{place} {name}",
+            update=n,
+            order=(*order, i),
+        )
+        for i, name in enumerate(names)
+        if name in recorded
+    ]
+    if f"check/{family}/{number:03d}" in recording:
+        differences += compare_summaries(
+            ours,
+            recording[f"check/{family}/{number:03d}"],
+            limit,
+            place=place,
+            update=n,
+            order=order,
+            noises={name: rounding_noise(run, look_ups[name], units[name]) for name in names},
+            multiple=run.multiple(n),
+        )
+    if family == "adam_m":
+        differences.append(compare_counter(run, n, recording[f"adam_counter/{number:03d}"]))
+    return differences
+
+
+def compare_counter(run: RepeatedRun, n: int, theirs: NDArray) -> Difference:
+    """Compare Adam's counter after ``n`` updates; it must be equal."""
+    return compare(
+        "adam_counter",
+        run.snapshots.get(n, {}).get("adam_counter", MISSING),
+        theirs,
+        0.0,
+        place=f"after update {n - 1}: adam_counter",
+        update=n,
+        order=(n - 1, Stage.MOMENT, len(run.mainloop.model.params)),
+    )
 
 
 def state_after(family: str, name: str, n: int, run: RepeatedRun) -> NDArray:
-    """Look up a parameter or a moment of it after so many updates."""
+    """Look up a parameter, or one of its moments, after ``n`` updates."""
     key = name if family == "param" else f"{family}/{name}"
-    return run.snapshots.get(n, {}).get(key, missing)
+    return run.snapshots.get(n, {}).get(key, MISSING)
 
 
 def unit_of(family: str, size: float, largest: float, run: RepeatedRun) -> float:
-    """Size of the numbers whose rounding a parameter or moment of a given size has.
+    """Return the size of the numbers whose rounding a parameter or a moment has.
 
-    A first moment has that of the largest gradient, as `gradients` says; a second moment is
-    a square, whose rounding is twice its root's times that; a parameter has its own.
+    Parameters
+    ----------
+    family : {'param', 'adam_m', 'adam_v'}
+    size : float
+        Largest absolute entry of the parameter or moment.
+    largest : float
+        Largest absolute entry of the family.
+    run : RepeatedRun
+
+    Returns
+    -------
+    float
+        For a parameter, its own size.  For a first moment, the size of the largest
+        gradient, see `gradients`.  A second moment is a square, so its rounding is that
+        of the largest gradient times twice its root.
     """
     if family == "param":
         return size
@@ -536,45 +595,45 @@ def unit_of(family: str, size: float, largest: float, run: RepeatedRun) -> float
     return 2 * (size * largest) ** 0.5 + run.epsilon * largest
 
 
-def monitored(run: RepeatedRun, allowed: Mapping[str, float]) -> Iterator[Section]:
-    """Monitored channels at every pass, and the log of the updates' outputs.
+def monitored(run: RepeatedRun, allowed: Mapping[str, float]) -> Section:
+    """Compare the monitored channels at every pass, and the logged cost of every update.
 
-    A mean of differing signs, a cost and the KL term are sums of numbers of size 1 or more.
+    A channel is a sum of numbers of size 1 or more, so its scale is at least 1.
     """
-    recorded = below(run.recording, "trainlog")
     passes = run.recording["monitor/passes_at"].tolist()
-    rows: list[Difference] = []
-    for i, (name, theirs) in enumerate(recorded.items()):
-        quantity = "bound" if name.endswith(BOUND) or name == "update" else "channel"
-        per_update = name == "update"
-        for n, their in enumerate(theirs):
-            at = n if per_update else int(passes[n]) if n < len(passes) else n
-            place = f"update {at}: logged cost" if per_update else f"monitoring at {at}: {name}"
-            rows.append(
-                row(
+    differences: list[Difference] = []
+    for i, (name, channel) in enumerate(below(run.recording, "trainlog").items()):
+        is_cost = name == "update"
+        quantity = "bound" if is_cost or name.endswith(BOUND_CHANNELS) else "channel"
+        for n, theirs in enumerate(channel):
+            update = int(passes[n]) if not is_cost and n < len(passes) else n
+            title = "logged cost" if is_cost else name
+            differences.append(
+                compare_quantity(
                     run,
-                    "logged cost" if per_update else name,
+                    title,
                     partial(logged, name, n),
-                    their,
+                    theirs,
                     allowed.get(quantity),
-                    n_updates=at,
-                    place=place,
-                    at=at,
-                    order=(at, Stage.MONITOR, i),
-                    least=max(size_of(theirs), 1.0),
+                    n_updates=update,
+                    place=f"{'update' if is_cost else 'monitoring at'} {update}: {title}",
+                    update=update,
+                    order=(update, Stage.MONITOR, i),
+                    least=max(size_of(channel), 1.0),
                 )
             )
-    yield Section("monitored channels", rows, note="relative to the channel's largest value, or 1")
+    note = "relative to the channel's largest value, or 1"
+    return Section("monitored channels", differences, note=note)
 
 
 def logged(name: str, n: int, run: RepeatedRun) -> NDArray:
-    """Look up an entry of the log, NaN where the port did not come to it."""
+    """Look up an entry of the log, or NaN if the port did not reach it."""
     values = run.log.monitor.get(name, [])
     return np.asarray(values[n] if n < len(values) else np.nan, dtype=float)
 
 
 def end(run: RepeatedRun) -> Section:
-    """Updates and epochs seen, order of parameters and channels, files left behind."""
+    """Compare counts of updates and epochs, order of parameters and channels, and saved files."""
     recording, log = run.recording, run.log
     n = n_recorded(recording)
     monitor = run.mainloop.find_extension("ext_monitor")[0]
@@ -591,8 +650,8 @@ def end(run: RepeatedRun) -> Section:
         "epochs": (log.epoch_seen, scalar(recording, "meta/epoch_seen")),
         **{f"same {name}": (float(is_same), 1.0) for name, is_same in same.items()},
     }
-    rows = [
-        compare(name, *pair, 0.0, place=f"at the end: {name}", at=n, order=(n, Stage.END))
+    differences = [
+        compare(name, *pair, 0.0, place=f"at the end: {name}", update=n, order=(n, Stage.END))
         for name, pair in numbers.items()
     ]
-    return Section("end of the run", rows, note=run.ended)
+    return Section("end of the run", differences, note=run.ended)

@@ -1,4 +1,4 @@
-"""Pickles as the original writes them, of a small model, made without it."""
+"""Make pickles like those of the original, of a small model, without the original."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SHAPES = {
 
 
 class Classes:
-    """Makes classes and functions of modules that are not there, as long as a test runs."""
+    """Makes classes and functions of modules that do not exist, for the duration of a test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
 
     def put(self, path: str, value: object) -> None:
-        """Make something importable."""
+        """Make a value importable under a path."""
         module, _, name = path.rpartition(".")
         parts = module.split(".")
         for i in range(1, len(parts) + 1):
@@ -48,7 +48,7 @@ class Classes:
         setattr(sys.modules[module], name, value)
 
     def new(self, path: str, **state: object) -> object:
-        """Make an instance of a class that pickles by its path."""
+        """Make an instance of a class with this path."""
         module, _, name = path.rpartition(".")
         kind = getattr(sys.modules.get(module), name, None)
         if kind is None:
@@ -59,7 +59,7 @@ class Classes:
         return instance
 
     def gpu_array(self, array: np.ndarray) -> object:
-        """Make what pickles as an array of a GPU: as a call of a function of Theano's."""
+        """Make an object that pickles like a GPU array: as a call of a function of Theano."""
         module = "theano.sandbox.cuda.type"
         if module not in sys.modules:
             self.put(f"{module}.CudaNdarray_unpickler", _of_module(module))
@@ -77,7 +77,7 @@ def _of_module(module: str) -> object:
 
 
 def parameters() -> dict[str, np.ndarray]:
-    """Parameters of RNN-Gauss on IAM-OnDB."""
+    """Return random parameters of RNN-Gauss on IAM-OnDB."""
     rng = np.random.default_rng(0)
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
 
@@ -90,7 +90,7 @@ def mainloop(
     update: object = None,
     **trainlog: object,
 ) -> object:
-    """Put a main loop of the original together."""
+    """Make a main loop of the original."""
     params = parameters() if params is None else params
 
     def shared(name: str, value: object) -> object:
@@ -99,7 +99,7 @@ def mainloop(
             "theano.tensor.sharedvar.TensorSharedVariable", name=name, container=container
         )
 
-    monitor = defaultdict(list)
+    monitor: defaultdict[str, object] = defaultdict(list)
     monitor["update"] = (
         [[np.array(2.5, dtype=np.float32)], [np.array(2.25, dtype=np.float32)]]
         if update is None
@@ -125,5 +125,5 @@ def mainloop(
 
 
 def dump(value: object) -> bytes:
-    """Pickle as the original does, whose main loops hand out their state in order."""
+    """Pickle with protocol 2, as the original does."""
     return pickle.dumps(value, protocol=2)

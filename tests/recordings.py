@@ -1,7 +1,7 @@
-"""Where the recordings of the original are, and how to compare with them.
+"""Find and read the recordings of the original.
 
-The tests read the copies in ``tests/reference`` (its README says what they are);
-further ones are looked for in ``shared/reference`` beside a checkout.
+The tests read the recordings in ``tests/reference``, which its README describes, and
+those in ``shared/reference`` beside the checkout if that folder exists.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDERS = (PROJECT / "tests" / "reference", PROJECT.parent / "shared" / "referen
 
 
 def path_of(name: str) -> Path:
-    """Path of a recording or artifact; skips the test where there is none."""
+    """Return the path of a recording or artifact; skip the test if the file does not exist."""
     for folder in FOLDERS:
         if (folder / name).exists():
             return folder / name
@@ -31,6 +31,6 @@ def path_of(name: str) -> Path:
 
 @cache
 def read(name: str) -> dict[str, np.ndarray]:
-    """All arrays of a recording, by name."""
+    """Return all arrays of a recording, by name."""
     with Recording(path_of(name)) as recording:
         return dict(recording)

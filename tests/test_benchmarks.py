@@ -1,17 +1,23 @@
 """Benchmarks: that they compare what they say.  They measure speed; these tests do not."""
 
 import argparse
+import ast
 import importlib
 import importlib.util
+import inspect
+import re
+import sys
 
 import h5py
 import numpy as np
 import pytest
 
 from benchmarks import compare, data, left_behind, memory, problem
+from benchmarks.__main__ import TITLES, commands
 from benchmarks.common import NAMED, table
 from benchmarks.growth import Figures, report
 from benchmarks.peers.gemm import products, with_numpy
+from compare.original import recorder
 from datasets.hdf5.rows import HDF5Rows
 from models.settings import Settings
 from models.vrnn_gmm import vrnn_gmm
@@ -37,6 +43,30 @@ MODULES = sorted((PROJECT / "benchmarks").glob("*.py"))
 @pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])
 def test_every_module_is_importable(path):
     importlib.import_module(f"benchmarks.{path.stem}")
+
+
+@pytest.mark.parametrize("part", TITLES)
+def test_the_report_runs_valid_commands(part, monkeypatch, capsys):
+    args = argparse.Namespace(backend="auto", python=["theano=PYTHON"], original="DIR")
+    for module, *options in commands(part, args):
+        monkeypatch.setattr(sys, "argv", [module, *options, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            importlib.import_module(module).main()
+        assert ended.value.code == 0, capsys.readouterr().err
+
+
+def test_the_original_peer_calls_the_recorder_correctly():
+    """It runs beside Theano only, so this test checks its calls without running them."""
+    path = PROJECT / "benchmarks" / "peers" / "original_theano.py"
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    names = [re.fullmatch(r"driver\.(\w+)", ast.unparse(call.func)) for call in calls]
+    assert sum(name is not None for name in names) >= 6
+    for call, name in zip(calls, names):
+        if name is None:
+            continue
+        function = getattr(recorder, name[1])
+        inspect.signature(function).bind(*call.args, **{k.arg: k.value for k in call.keywords})
 
 
 def test_problem_has_the_parameters_of_the_model(written):

@@ -289,7 +289,7 @@ def test_check_like():
     for name, other in (("W_x_t__x_1", np.zeros((3, 2))), ("new", np.zeros(1))):
         with pytest.raises(UserError, match=f"of another model: 1 arrays differ, {name} is"):
             checkpoint.check_like("m.npz", ARRAYS, like | {name: other})
-    with pytest.raises(UserError, match="more is float64 of shape .* where the model has nothing"):
+    with pytest.raises(UserError, match=r"more is float64 of shape .* where the model has nothing"):
         checkpoint.check_like("m.npz", ARRAYS | {"more": np.zeros(2)}, like)
 
 

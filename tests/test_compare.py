@@ -1,4 +1,4 @@
-"""Side by side with the original: what is shown, and that an altered port is found out."""
+"""The comparison with the original: its report, and its answer to an altered port."""
 
 import dataclasses
 import io
@@ -12,7 +12,6 @@ import numpy as np
 import pytensor
 import pytest
 
-import compare.units as units
 import models.rnn_gmm
 import models.vrnn_gmm
 from cle_port import cost
@@ -39,6 +38,7 @@ from compare.replay import Playback, check_complete, compile_program, repeat_run
 from compare.report import terminal
 from compare.report.chart import chart
 from compare.report.page import page
+from compare.units import optimizers
 from compare.verdicts import compare_run
 from models.parts import initialize
 from tests.recordings import FOLDERS, path_of, read
@@ -48,7 +48,7 @@ RUN = "model_iamondb_vrnn_gauss_strong_float64.npz"
 
 
 def run_main(capsys, *argv):
-    """Exit status, standard output, standard error."""
+    """Return the exit status, standard output and standard error."""
     status = entry.main([str(arg) for arg in argv])
     return status, *capsys.readouterr()
 
@@ -66,7 +66,7 @@ def test_the_two_numbers_that_differ_most():
     assert compare("W", 3.5, 3.0, None).ok
 
 
-def test_held_to_at_least_some_size():
+def test_the_scale_has_a_least_size():
     assert compare("kl", 1e-12, 2e-12, 1e-9).relative == 0.5
     assert compare("kl", 1e-12, 2e-12, 1e-9, least=1.0).relative == 1e-12
 
@@ -104,7 +104,7 @@ def test_a_multiple_of_the_noise_is_allowed_where_it_is_more():
 def test_noise_is_the_largest_change():
     assert noise_of([1.0, 2.0], [[1.0, 2.5], [0.75, 2.0]]) == 0.5
     assert noise_of([1.0], []) == 0
-    # What has another shape, or is no number, says nothing.
+    # Repetitions of another shape, NaN and infinity are left out.
     assert noise_of([1.0, 2.0], [[1.0], [np.nan, 2.25], [np.inf, 2.0]]) == 0.25
     assert noise_of(np.nan, [1.0]) == 0
 
@@ -135,17 +135,17 @@ def test_ulps_count_floating_point_numbers():
 
 def test_summaries_find_a_change_that_the_ends_do_not_show():
     array = np.linspace(-1, 1, 40).reshape(8, 5)
-    rows = np.stack([summarize(array)])
-    where = {"place": "", "at": 1, "order": (1,)}
-    assert compare_summaries({"W": array}, rows, 1e-9, **where)[0].ok
+    recorded = np.stack([summarize(array)])
+    where = {"place": "", "update": 1, "order": (1,)}
+    assert compare_summaries({"W": array}, recorded, 1e-9, **where)[0].ok
     changed = array.copy()
     changed[4, 0] += 1e-6
-    assert not compare_summaries({"W": changed}, rows, 1e-9, **where)[0].ok
-    noisy = compare_summaries({"W": changed}, rows, 1e-9, noises={"W": 1e-7}, multiple=10, **where)
-    assert noisy[0].ok
+    assert not compare_summaries({"W": changed}, recorded, 1e-9, **where)[0].ok
+    noise = {"noises": {"W": 1e-7}, "multiple": 10}
+    assert compare_summaries({"W": changed}, recorded, 1e-9, **noise, **where)[0].ok
     nothing = np.stack([summarize(np.full(3, np.nan))])
     assert compare_summaries({"W": np.full(3, np.nan)}, nothing, 1e-9, **where)[0].ok
-    assert not compare_summaries({"W": array[:-1]}, rows, 1e-9, **where)[0].ok
+    assert not compare_summaries({"W": array[:-1]}, recorded, 1e-9, **where)[0].ok
 
 
 def test_columns_are_turned_by_sign_only():
@@ -168,7 +168,7 @@ def test_the_first_difference_and_the_worst():
 @pytest.mark.full
 @pytest.mark.parametrize("mistake", ["reset", "sigmoid"])
 def test_mistakes_that_only_some_runs_show(mistake, monkeypatch, tmp_path):
-    """A forgotten reset of the carried state, plain sigmoids: on a run whose gates saturate."""
+    """The run's gates saturate; the state is never reset, or sigmoids do not saturate."""
     path = FOLDERS[0] / "others" / "model_blizzard_rnn_gmm_strong_float64.npz"
     if mistake == "reset":
         monkeypatch.setattr(
@@ -180,11 +180,11 @@ def test_mistakes_that_only_some_runs_show(mistake, monkeypatch, tmp_path):
         program = compile_program(found, "float64", tmp_path)
         first = compare_run(program, repeat_run(program, found)).first()
     assert first is not None
-    assert first.at == 4 if mistake == "reset" else first.at > 0
+    assert first.update == 4 if mistake == "reset" else first.update > 0
 
 
 def plainly_initialized(nodes):
-    """Let layers have the plain functions, whatever the settings say."""
+    """Give layers the plain functions, whatever the settings say."""
     for node in nodes:
         node.saturate = False
     return initialize(nodes)
@@ -240,10 +240,10 @@ def no_array(path):
 
 
 def billion_elements(path):
-    """A head that asks for 8 GB, without anything behind it."""
+    """Write a header that claims 8 GB, without any data."""
     stream = io.BytesIO()
-    head = {"descr": "<f8", "fortran_order": False, "shape": (10**9,)}
-    np.lib.format.write_array_header_1_0(stream, head)
+    header = {"descr": "<f8", "fortran_order": False, "shape": (10**9,)}
+    np.lib.format.write_array_header_1_0(stream, header)
     return archive_of(path, "a.npy", stream.getvalue())
 
 
@@ -257,11 +257,11 @@ def folder(path):
     [
         (missing, "cannot read the recording .*No such file"),
         (folder, "cannot read the recording"),
-        (not_an_archive, "is not a whole .npz file of plain arrays"),
-        (truncated, "is not a whole .npz file"),
+        (not_an_archive, "is not a complete .npz file of plain arrays"),
+        (truncated, "is not a complete .npz file"),
         (objects, "holds 'O', not numbers or text"),
-        (no_array, "is not a whole .npz file"),
-        (billion_elements, "is not as long as it says"),
+        (no_array, "is not a complete .npz file"),
+        (billion_elements, "does not have the length that its header states"),
     ],
 )
 def test_hostile_files(make, message, tmp_path, capsys):
@@ -274,7 +274,7 @@ def test_hostile_files(make, message, tmp_path, capsys):
 
 def test_more_than_fits(tmp_path, monkeypatch):
     monkeypatch.setattr(recording, "MAX_BYTES", 1000)
-    with pytest.raises(UserError, match="at most 0 are read"):
+    with pytest.raises(UserError, match="the limit is 0 GiB"):
         Recording(npz(tmp_path / "a.npz", a=np.zeros(1000)))
 
 
@@ -294,15 +294,15 @@ def test_damage_within_an_array(tmp_path):
 def test_files_that_are_no_recordings(name, arrays, tmp_path, capsys):
     status, _, err = run_main(capsys, npz(tmp_path / name, **arrays))
     assert status == 2
-    assert "is no recording of the original" in err
+    assert "is not a recording of the original" in err
 
 
-def test_a_precision_that_there_is_not(tmp_path, capsys):
+def test_an_unknown_precision(tmp_path, capsys):
     path = npz(tmp_path / "a.npz", **changed(meta__floatX="float16"))
     assert run_main(capsys, path)[0] == 2
 
 
-def test_want_of_memory(monkeypatch, capsys):
+def test_too_little_memory(monkeypatch, capsys):
     def exhaust(argv):
         raise MemoryError("Unable to allocate 8 TiB")
 
@@ -313,7 +313,7 @@ def test_want_of_memory(monkeypatch, capsys):
 
 
 def test_programs_are_kept_for_what_is_alike(monkeypatch, tmp_path):
-    """The last few; their folders go in the end."""
+    """The last few are kept; all folders are deleted in the end."""
     folders = []
 
     def compile_program(found, floatX, folder, backend):
@@ -321,7 +321,7 @@ def test_programs_are_kept_for_what_is_alike(monkeypatch, tmp_path):
         return object()
 
     monkeypatch.setattr(replay, "compile_program", compile_program)
-    monkeypatch.setattr(command, "KEPT", 2)
+    monkeypatch.setattr(command, "MAX_COMPILED", 2)
     strong, other = SimpleNamespace(name="a"), SimpleNamespace(name="b")
     monkeypatch.setattr(replay, "digest", lambda found: found.name)
     with command.CompiledPrograms(quiet=True) as programs:
@@ -337,7 +337,7 @@ def test_programs_are_kept_for_what_is_alike(monkeypatch, tmp_path):
 
 
 def test_one_program_serves_all_kinds_of_runs():
-    """They differ in weights, noise and learning rate; other data are another program."""
+    """They differ in weights, noise and learning rate; other data need another program."""
     small, strong = (
         read(f"model_blizzard_vrnn_gmm_{kind}_float64.npz") for kind in ("small", "strong")
     )
@@ -364,7 +364,7 @@ def changed(**arrays):
         ({"update__000__x": np.zeros((3, 4, 5))}, "which does not fit batch_size 4 and x_dim 3"),
     ],
 )
-def test_settings_that_cannot_be(change, message, tmp_path):
+def test_impossible_settings(change, message, tmp_path):
     with pytest.raises(UserError, match=message):
         settings(changed(**change), "float64", "auto", tmp_path)
 
@@ -383,7 +383,7 @@ def test_settings_that_cannot_be(change, message, tmp_path):
         ({"param__000__extra": np.zeros(3)}, "lacks grad_raw/000/extra"),
     ],
 )
-def test_recordings_that_are_not_whole(change, message):
+def test_incomplete_recordings(change, message):
     with pytest.raises(UserError, match=message):
         check_complete(changed(**change))
 
@@ -402,15 +402,15 @@ def test_noise_that_does_not_fit():
 
 @pytest.fixture(scope="module")
 def comparison():
-    """Everything that a report has to cope with, under hostile names."""
-    rows = [
-        compare("cost", 1.0 + 1e-12 * n, 1.0, 1e-9, at=n, order=(n,), place=f"update {n}: cost")
+    """All kinds of sections, with hostile names."""
+    costs = [
+        compare("cost", 1.0 + 1e-12 * n, 1.0, 1e-9, update=n, order=(n,), place=f"update {n}: cost")
         for n in range(5)
     ]
-    bad = compare("<b>&W" + "x" * 90, -1.23456789012e-300, np.pi, 1e-9, at=2, order=(2, 1))
-    channels = [compare("kl", np.nan, float(n), None, at=n, order=(n, 2)) for n in range(3)]
+    bad = compare("<b>&W" + "x" * 90, -1.23456789012e-300, np.pi, 1e-9, update=2, order=(2, 1))
+    channels = [compare("kl", np.nan, float(n), None, update=n, order=(n, 2)) for n in range(3)]
     sections = [
-        Section("<script>cost", rows, by_update=True, note="a & b"),
+        Section("<script>cost", costs, by_update=True, note="a & b"),
         Section("parameters " + "y" * 90, [bad]),
         Section("monitored channels", channels),
     ]
@@ -435,7 +435,7 @@ def test_colors_on_a_terminal_only(comparison, monkeypatch):
     assert "\033" not in terminal.report(comparison, True)
     colored = terminal.report(comparison, True, colors=True)
     assert re.sub(r"\033\[[0-9;]*m", "", colored) == terminal.report(comparison, True)
-    assert colored.count("\033[") == 2 * 4  # three verdicts, and where they part
+    assert colored.count("\033[") == 2 * 4  # three verdicts, and the line "They part at"
     tty, pipe = SimpleNamespace(isatty=lambda: True), SimpleNamespace(isatty=lambda: False)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -446,7 +446,7 @@ def test_colors_on_a_terminal_only(comparison, monkeypatch):
 
 
 class Elements(HTMLParser):
-    """All elements of a page, and those left open."""
+    """Collect the elements and the text of a page, and the elements without an end tag."""
 
     VOID = ("meta", "link", "img", "br")
     ALONE = ("circle", "line", "path", "rect")
@@ -489,8 +489,8 @@ def test_the_page_stands_alone(comparison):
 
 
 def test_curves_have_gaps_where_there_is_no_number():
-    rows = [compare("kl", v, 1.0, 1e-9, at=n) for n, v in enumerate([1.0, np.nan, 1.0, 2.0])]
-    svg = chart("kl & more", rows)
+    values = [1.0, np.nan, 1.0, 2.0]
+    svg = chart("kl & more", [compare("kl", x, 1.0, 1e-9, update=n) for n, x in enumerate(values)])
     assert "kl &amp; more" in svg
     port = re.search(r'class="port" d="([^"]*)"', svg)[1]
     assert (port.count("M"), port.count("L")) == (2, 1)
@@ -535,8 +535,8 @@ def test_json_for_programs(capsys):
     }
 
 
-def test_the_tolerance_is_that_of_the_user(capsys):
-    """Rounding is too much where none is allowed."""
+def test_the_users_tolerance_applies(capsys):
+    """A tolerance of 0 does not even allow rounding."""
     status, out, _ = run_main(capsys, path_of(OPTIM), "--tolerance", "0", "--no-tables")
     assert status == 1
     assert "They part at optim: " in out
@@ -544,7 +544,7 @@ def test_the_tolerance_is_that_of_the_user(capsys):
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "x"])
-def test_tolerances_that_cannot_be(tolerance, capsys):
+def test_impossible_tolerances(tolerance, capsys):
     assert entry.main(["a.npz", f"--tolerance={tolerance}"]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: argument --tolerance: ")
@@ -585,7 +585,7 @@ def test_a_sign_in_the_divergence_alone(monkeypatch, capsys):
 
 
 class WithoutCorrection(Adam):
-    """Adam that lacks the correction of the first moment's bias, as far as ``switch`` says."""
+    """Adam without the bias correction of the first moment if ``switch`` is 1."""
 
     switch = 1.0
 
@@ -599,7 +599,7 @@ class WithoutCorrection(Adam):
 
 
 def test_a_correction_that_Adam_alone_lacks(monkeypatch, capsys):
-    monkeypatch.setattr(units, "Adam", WithoutCorrection)
+    monkeypatch.setattr(optimizers, "Adam", WithoutCorrection)
     status, out, _ = run_main(capsys, path_of(OPTIM), "--no-tables")
     assert status == 1
     assert "They part at optim: optimizer/Adam/params/W_a__h" in out
@@ -611,7 +611,7 @@ SWITCHES = ("kl", "adam", "x_1", "prior_1", "clipped", "shrunk")
 
 @pytest.fixture(scope="module")
 def altered(tmp_path_factory):
-    """A whole program in which mistakes can be switched on, compiled once."""
+    """A whole program, compiled once, with a switch for each mistake."""
     with pytest.MonkeyPatch.context() as patch, pytensor.config.change_flags(floatX="float64"):
         switches = {name: sharedX(0.0, name) for name in SWITCHES}
 
@@ -619,7 +619,7 @@ def altered(tmp_path_factory):
             return cost.KLGaussianGaussian(*gaussians) * (1 - 2 * switches["kl"])
 
         def fprop(layer, X, tparams, ndim=None):
-            """A bias is missing where the switch is 1."""
+            """Leave out the bias if the switch is 1."""
             name = f"b_{layer.name}"
             if layer.name in switches:
                 tparams = {**tparams, name: tparams[name] * (1 - switches[layer.name])}
@@ -630,12 +630,12 @@ def altered(tmp_path_factory):
         patch.setattr(models.vrnn_gmm, "KLGaussianGaussian", divergence)
 
         def limited(extension, w):
-            """No weight norm where the switch is 1."""
+            """Leave out the weight norm if the switch is 1."""
             norm_off = switches["shrunk"]
             return norm_off * w + (1 - norm_off) * weight_norm(extension, w)
 
         def clipping(batch_size, check_nan=0):
-            """Gradients that are not divided by the batch size where the switch is 1."""
+            """Do not divide gradients by the batch size if the switch is 1."""
             divisor = batch_size * (1 - switches["clipped"]) + switches["clipped"]
             extension = GradientClipping(batch_size=batch_size, check_nan=check_nan)
             exe = extension.exe
@@ -684,7 +684,7 @@ def altered(tmp_path_factory):
     ],
 )
 def test_an_altered_program(mistake, place, sound, altered, monkeypatch, capsys):
-    """Exit status 1, and the name of what was altered; 0 with all switches off."""
+    """The status is 1 and the altered quantity is named; with all switches off it is 0."""
     program, switches = altered
     for name, switch in switches.items():
         switch.set_value(float(name == mistake))
@@ -703,7 +703,7 @@ ALL = sorted({p.name for folder in FOLDERS for p in folder.glob("*_float[36][24]
 
 @pytest.mark.slow
 def test_all_recordings_agree(capsys):
-    """Programs and single functions, both precisions, in one command."""
+    """One command repeats programs and single functions in both precisions."""
     status, out, _ = run_main(capsys, *map(path_of, ALL), "--quiet")
     assert status == 0
     assert out.endswith(f"{len(ALL)} recordings: the port agrees with the original\n")

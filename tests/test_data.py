@@ -3,7 +3,7 @@ import pytest
 
 from cle_port.data import Data, DesignMatrix, Iterator
 from compare.units import data as data_units
-from compare.units.data import Given, Numbers, as_objects
+from compare.units.data import GivenSeries, Numbers, as_objects
 from tests.recordings import read
 
 REFERENCE = read("units_data_float64.npz")
@@ -75,7 +75,7 @@ def test_shuffle_is_a_new_permutation_each_pass_and_repeats_with_its_seed():
 
 def test_shuffle_needs_equal_lengths():
     with pytest.raises(ValueError, match="different lengths"):
-        Given(np.zeros(3), np.zeros(4)).shuffle(np.random.default_rng(0))
+        GivenSeries(np.zeros(3), np.zeros(4)).shuffle(np.random.default_rng(0))
 
 
 def test_design_matrix_slices(tmp_path):
@@ -90,7 +90,7 @@ def test_design_matrix_slices(tmp_path):
 def test_masks_and_padding_of_a_list():
     """Those of an array of objects are recorded, see test_prep.py."""
     batch = list(split("series/in"))
-    data = Given(split("series/in"))
+    data = GivenSeries(split("series/in"))
     x, mask = data.create_mask_and_zero_pad(batch)
     np.testing.assert_array_equal(data.create_mask(batch), REFERENCE["series/create_mask"])
     np.testing.assert_array_equal(data.zero_pad(batch), REFERENCE["series/zero_pad"])
@@ -100,7 +100,7 @@ def test_masks_and_padding_of_a_list():
 
 
 def test_scalar_sequences():
-    data = Given(split("series/flat_in"))
+    data = GivenSeries(split("series/flat_in"))
     with pytest.raises(ValueError, match="create_mask_and_zero_pad"):
         data.zero_pad(split("series/flat_in"))
 
@@ -108,7 +108,7 @@ def test_scalar_sequences():
 def test_temporal_slices_are_time_first():
     even = REFERENCE["series/even_in"]
     expected = REFERENCE["series/even_slices"]
-    found = [Given(even).slices(i, i + 2)[0] for i in range(3)]
+    found = [GivenSeries(even).slices(i, i + 2)[0] for i in range(3)]
     assert any(np.array_equal(x, expected) for x in found)
 
 
@@ -127,7 +127,7 @@ def test_load_refuses_pickles(tmp_path):
     ],
 )
 def test_base_class_leaves_methods_to_subclasses(method, message):
-    data = Given(np.zeros(3))
+    data = GivenSeries(np.zeros(3))
     arguments = (0, 1) if method == "slices" else ()
     with pytest.raises(NotImplementedError, match=message):
         getattr(Data, method)(data, *arguments)

@@ -25,10 +25,10 @@ from cle_port.errors import UserError
 from cle_port.graph import devices
 from cle_port.graph.devices import check_devices, divided_axes, part_of_batch, whole_batch
 from cle_port.graph.lengths import PerLength
-from cle_port.train import checkpoint
+from cle_port.train import checkpoint, resuming
 from datasets.demo import blizzard as demo_blizzard
-from models import vrnn_gmm
-from models.settings import parse
+from models.running import run_program
+from models.vrnn_gmm import PROGRAM
 from tests.recordings import PROJECT
 from tests.test_programs import write_short_lines
 
@@ -88,9 +88,9 @@ def compare_with_one_device(dataset: str, folder: Path) -> dict:
     loops = []
     for n in (1, DEVICES):
         argv = flags(dataset, folder, save_path=folder / f"runs{n}", devices=n)
-        args = parse([*argv, "--quiet"], "", vrnn_gmm.WIDTHS)
-        program.set_up(args)
-        loops.append(program.make_mainloop("vrnn_gmm", vrnn_gmm.VRNN_GMM, args))
+        run = PROGRAM.run_of([*argv, "--quiet"])
+        pytensor.config.floatX = run.args.floatX  # of a process of its own
+        loops.append(PROGRAM.mainloop(run))
     one, several = loops
     differences: dict[str, float] = {"cost": 0.0, "state": 0.0, "channel": 0.0}
 
@@ -106,7 +106,7 @@ def compare_with_one_device(dataset: str, folder: Path) -> dict:
         return monitoring.monitor_data_based_channels(loop)
 
     def state(loop):
-        arrays, _ = loop.state()
+        arrays, _ = resuming.state(loop)
         return {k: v for k, v in arrays.items() if not k.startswith("log")}
 
     for batches in itertools.islice(zip(*(iter(loop.data) for loop in loops)), N_UPDATE):
@@ -237,11 +237,10 @@ def test_several_processes_need_a_device_each(monkeypatch):
         ({"coordinator": "here:1", "backend": "numba"}, "--coordinator needs --backend jax"),
     ],
 )
-def test_error_of_a_program(more, message, folders, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(program, "set_up", lambda args: None)  # which sets what others rely on
+def test_error_of_a_program(more, message, folders, tmp_path, capsys):
     argv = flags("iamondb", folders["iamondb"], save_path=tmp_path / "new", **more)
     argv = [*argv, "--quiet"]
-    assert program.run("vrnn_gmm", vrnn_gmm.VRNN_GMM, vrnn_gmm.WIDTHS, "", argv) == 2
+    assert run_program(PROGRAM, argv) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.startswith("error: ")

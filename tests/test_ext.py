@@ -105,7 +105,7 @@ def test_EpochCount(num_epoch):
 # Monitoring
 
 
-class Batches(list):
+class NamedData(list):
     """A data set: batches with a name."""
 
     def __init__(self, batches, name):
@@ -154,7 +154,7 @@ OBJECTIVE = {
 def recorded_monitoring(name):
     """The extension as it was recorded: a sum and a greatest entry of each batch."""
     case = recorded("optim", f"Monitoring/{name}")
-    data = [Batches(case[f"{data}_batches"], data) for data in ("train", "valid")]
+    data = [NamedData(case[f"{data}_batches"], data) for data in ("train", "valid")]
     extension = Monitoring(
         freq=2,
         ddout=named("nll", "max_x"),
@@ -206,7 +206,7 @@ def test_Monitoring_writes_lines_of_json(tmp_path):
 
 def monitoring_of(value, **kwargs):
     """An extension whose only channel has this value."""
-    data = [Batches([0, 0], "valid")]
+    data = [NamedData([0, 0], "valid")]
     return Monitoring(freq=1, ddout=named("nll"), data=data, monitor_fn=lambda x: [value], **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the original: real ones, small ones made here, and hostile ones."""
+"""Tests of importing the original's checkpoints: real, synthetic and hostile files."""
 
 import os
 import tracemalloc
@@ -32,7 +32,7 @@ def classes(monkeypatch):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a pickle; returns its path."""
+    """Return a function that writes a pickle and returns its path."""
 
     def write(content):
         path = tmp_path / "original.pkl"
@@ -43,7 +43,7 @@ def write(tmp_path):
 
 
 def assert_refused(path):
-    """Refused in one line that names the file, within bounded memory."""
+    """Check that a file is refused in one line that names it, within bounded memory."""
     tracemalloc.start()
     try:
         with pytest.raises(UserError) as caught:
@@ -116,7 +116,7 @@ def test_settings_are_those_of_a_config(tmp_path):
     assert main(["import", str(path), str(tmp_path / "x.npz"), "--config", str(config)]) == 0
     settings = checkpoint.load_meta(tmp_path / "x.npz")["settings"]
     assert (settings["lr"], settings["m_batch_size"]) == (0.001, 6)
-    assert (settings["z_dim"], settings["batch_size"]) == (5, 4)  # what the parameters say wins
+    assert (settings["z_dim"], settings["batch_size"]) == (5, 4)  # the parameters override FILE
     assert settings["save_path"] is None
 
 
@@ -138,12 +138,12 @@ def test_checkpoint_of_a_gpu(classes, write):
         np.testing.assert_array_equal(mainloop.params[key], value)
 
 
-# A dictionary, and as its key a tuple of the one before, twice: its hash takes 2**200 steps.
+# Each tuple contains the one before twice, so the hash of the last one takes 2**200 steps.
 TUPLES = b"\x80\x02})q\x00" + b"0h\x00h\x00\x86q\x00" * 200
 
 
 class Hostile:
-    """Pickles to a call of ``function``."""
+    """An object whose pickle calls ``function`` when it is loaded."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -176,7 +176,7 @@ def test_every_truncation_is_refused(classes, write):
         assert_refused(write(whole[:length]))
 
 
-def test_flipped_bytes_end_in_one_line_or_in_numbers(classes, write):
+def test_flipped_bytes_are_refused_or_read(classes, write):
     whole = pickles.dump(pickles.mainloop(classes))
     rng = np.random.default_rng(0)
     messages = []
@@ -191,15 +191,15 @@ def test_flipped_bytes_end_in_one_line_or_in_numbers(classes, write):
     assert not any("\n" in message for message in messages)
 
 
-def billion(content):
-    """Pretend that the array of 8 numbers has 10**9."""
+def with_false_shape(content):
+    """Change the shape of the array of 8 numbers to 10**9."""
     shape = b"K\x08\x85"
     assert shape in content
     return content.replace(shape, b"J\x00\xca\x9a\x3b\x85")
 
 
 def test_false_shapes_are_refused(classes, write):
-    content = billion(pickles.dump(pickles.mainloop(classes)))
+    content = with_false_shape(pickles.dump(pickles.mainloop(classes)))
     assert "do not fit its shape" in assert_refused(write(content))
 
 
@@ -222,7 +222,7 @@ def test_one_row_many_times_is_refused(classes, write):
         b"\x80\x02" + b"".join(b"ctheano.x%d\ny\n0" % n for n in range(5000)) + b"N.",
         b"\x80\x02ccle.cle.train\nTraining\n}b.",  # sets attributes of a class
         b"\x80\x02ccle.cle.train\nTraining\n)\x81.",
-        b"\x80\x02ccle.cle.train\nTraining\n)\x81q\x00h\x00b.",  # is its own state
+        b"\x80\x02ccle.cle.train\nTraining\n)\x81q\x00h\x00b.",  # an object is its own state
         b"\x80\x02]q\x00h\x00a.",
         b"not a pickle",
         b"",

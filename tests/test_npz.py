@@ -92,7 +92,18 @@ def described(descr, shape):
         (entry("(" * 5000), "."),
         (b"lr 0.01", "magic string"),
     ],
-    ids="huge overflow short long negative object version code nested text".split(),
+    ids=[
+        "huge",
+        "overflow",
+        "short",
+        "long",
+        "negative",
+        "object",
+        "version",
+        "code",
+        "nested",
+        "text",
+    ],
 )
 def test_arrays_that_are_not_what_they_say(content, message, path):
     write_zip(path, {"W": content})

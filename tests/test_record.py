@@ -1,4 +1,7 @@
-"""The recording script, as far as it goes without Theano: it is really run by hand."""
+"""Tests of the recorder without Theano.
+
+No test runs it with the original: that needs Python 2.7 and is done by hand.
+"""
 
 import ast
 import sys
@@ -15,7 +18,7 @@ ORIGINAL = ["--original", "nowhere"]
 
 
 def test_parses_as_python_2():
-    """What Python 3 has and 2.7 has not; there is no Python 2 to ask."""
+    """The script has no syntax that only Python 3 knows; the tests have no Python 2 to check it."""
     newer = (
         ast.AnnAssign,
         ast.AsyncFunctionDef,
@@ -47,14 +50,14 @@ def test_parses_as_python_2():
 
 
 def scripts_main(args):
-    """Stand in for the main of a script."""
+    """Replace the main of a script."""
     width = 500
     rows = [args, 2040064]
     one = 1
     return width, rows, one, True, 1.0
 
 
-def test_literals_are_exchanged():
+def test_literals_are_replaced():
     changed = recorder.with_constants(scripts_main, {500: 12, 2040064: 31, 1: 7})
     assert changed("x") == (12, ["x", 31], 7, True, 1.0)
     assert scripts_main("x") == (500, ["x", 2040064], 1, True, 1.0)
@@ -66,14 +69,14 @@ def test_unknown_literals_are_refused():
 
 
 def test_summary():
-    row = recorder.summary(np.arange(20.0).reshape(4, 5))
-    assert row[:4].tolist() == [20, 190, 2470, 2470**0.5]
-    assert row[4:].tolist() == [*range(8), *range(12, 20)]
+    summary = recorder.summary(np.arange(20.0).reshape(4, 5))
+    assert summary[:4].tolist() == [20, 190, 2470, 2470**0.5]
+    assert summary[4:].tolist() == [*range(8), *range(12, 20)]
 
 
 def test_summary_pads_short_arrays():
-    row = recorder.summary(np.float32([1, 2]))
-    assert row.tolist() == [2, 3, 5, 5**0.5, 1, 2, *[0] * 6, 1, 2, *[0] * 6]
+    summary = recorder.summary(np.float32([1, 2]))
+    assert summary.tolist() == [2, 3, 5, 5**0.5, 1, 2, *[0] * 6, 1, 2, *[0] * 6]
 
 
 def test_settings():
@@ -90,15 +93,15 @@ def test_wrong_settings_are_refused(change):
         recorder.settings("iamondb", [change])
 
 
-def test_exchanged():
+def test_replacements():
     parse = recorder.parse
-    small = recorder.exchanged(parse(["out", *ORIGINAL]), "blizzard_vrnn_gmm")
+    small = recorder.replacements(parse(["out", *ORIGINAL]), "blizzard_vrnn_gmm")
     assert small == {500: 10, 2040064: 31, 112640: 13, 2152704: 45}
     own = ["out", *ORIGINAL, "--own_sizes", "--data_path", "x", "--exchange", "500=20"]
-    assert recorder.exchanged(parse(own), "blizzard_vrnn_gmm") == {500: 20}
+    assert recorder.replacements(parse(own), "blizzard_vrnn_gmm") == {500: 20}
     wrong = parse(["out", *ORIGINAL, "--exchange", "500"])
     with pytest.raises(recorder.Refused, match="FROM=TO"):
-        recorder.exchanged(wrong, "blizzard_vrnn_gmm")
+        recorder.replacements(wrong, "blizzard_vrnn_gmm")
 
 
 @pytest.mark.parametrize("kind", ["strong", "clipped"])
@@ -115,7 +118,7 @@ def test_larger_weights(kind):
     assert lowered == (kind == "clipped")
 
 
-def test_lines_of_handwriting():
+def test_synthetic_handwriting():
     line = recorder.make_line(np.random.RandomState(0), 12)
     assert line.shape == (12, 3)
     assert line.dtype.kind == "i"
@@ -123,7 +126,7 @@ def test_lines_of_handwriting():
     assert line[-1, 0] == 1
 
 
-def test_missing_original_is_told(capsys, tmp_path):
+def test_missing_original_is_reported(capsys, tmp_path):
     code = recorder.main([str(tmp_path / "out"), "--original", str(tmp_path)])
     assert code == 2
     assert "there is no" in capsys.readouterr().err
@@ -145,6 +148,6 @@ def test_starts_another_python(tmp_path, capfd):
     assert "error: cannot start" in capfd.readouterr().err
 
 
-def test_mistakes_show_before_another_python_starts(tmp_path):
+def test_wrong_arguments_are_refused_before_another_python_starts(tmp_path):
     with pytest.raises(SystemExit):
         main(["record", "--python", str(tmp_path / "python"), "out"])

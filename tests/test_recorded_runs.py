@@ -1,11 +1,11 @@
-"""Whole runs of the programs against recordings of the original.
+"""Whole runs of the programs agree with recordings of the original.
 
-Every recorded run is repeated with its initial parameters, batches and noise:
-21 updates with all monitoring passes.  Runs that began with the scripts' own
-weights are repeated from their seeds, too, with nothing given but the data and
-the signs that LAPACK chooses.  `compare` repeats and compares; what is
-allowed stands in `compare.tolerances`.  Here is held that everything
-recorded is compared, and agrees.
+`compare` repeats every recorded run with its initial parameters, batches and
+noise: 21 updates with all monitoring passes.  It also repeats the runs from the
+scripts' own weights from their seeds, with only the data and the signs of
+orthogonal columns from the recording.  `compare.tolerances` has the allowed
+differences.  These tests check that all recorded quantities are compared and
+agree.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import pytensor
 import pytest
 
+from cle_port.train.ext import EarlyStopping
 from compare import tolerances
 from compare.differences import Comparison, Section
 from compare.recording import Recording
@@ -48,23 +49,23 @@ def load(label: str, floatX: str, kind: str) -> dict[str, np.ndarray]:
 
 @cache
 def compiled(label: str, floatX: str) -> CompiledProgram:
-    """Compile a program with the recorded sizes; all kinds of runs share it."""
+    """Compile a program with the recorded sizes, for all kinds of runs."""
     folder = Path(tempfile.mkdtemp(prefix=f"{label}_{floatX}_"))
     return compile_program(any_kind(label, floatX), floatX, folder)
 
 
-RUNS = [
+RUNS: list[tuple[str, ...]] = [
     (label, floatX, kind)
     for label in LABELS
     for floatX in ("float64", "float32")
     for kind in tolerances.KINDS
     if any((folder / f"model_{label}_{kind}_{floatX}.npz").exists() for folder in FOLDERS)
 ]
-SEEDED = [(*case, "seeds") for case in RUNS if case[2] == "small"]
+SEEDED: list[tuple[str, ...]] = [(*case, "seeds") for case in RUNS if case[2] == "small"]
 
 
 def marked(cases: list[tuple[str, ...]]) -> list:
-    """CI runs all in float64 and one program in float32; the rest is slow."""
+    """Mark as slow what CI leaves out: float32, except for one program."""
     return [
         pytest.param(
             case,
@@ -78,13 +79,14 @@ def marked(cases: list[tuple[str, ...]]) -> list:
 
 
 def any_kind(label: str, floatX: str) -> dict[str, np.ndarray]:
-    """A recording of the program; sizes, data and seed are the same in all."""
-    return load(label, floatX, next(k for k in tolerances.KINDS if (label, floatX, k) in RUNS))
+    """Return a recording of the program; sizes, data and seed are the same in all."""
+    kind = next(kind for kind in tolerances.KINDS if (label, floatX, kind) in RUNS)
+    return load(label, floatX, kind)
 
 
 @contextmanager
 def screen() -> Iterator[list[str]]:
-    """Collect the lines that the library logs meanwhile."""
+    """Collect the lines that the library logs in a block."""
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
@@ -99,8 +101,8 @@ def screen() -> Iterator[list[str]]:
         logger.setLevel(level)
 
 
-class Repeated:
-    """A recorded run, repeated and compared."""
+class ComparedRun:
+    """A recorded run that the port has repeated, and the comparison."""
 
     def __init__(self, label: str, floatX: str, kind: str, start: str = "recorded") -> None:
         self.floatX, self.kind, self.from_seeds = floatX, kind, start == "seeds"
@@ -109,18 +111,23 @@ class Repeated:
         assert digest(self.recording) == digest(any_kind(label, floatX))
         with screen() as lines:
             repeated = repeat_run(program, self.recording, from_seeds=self.from_seeds)
-        self.lines = lines[: lines.index("Terminating main loop") + 1]  # of the first repetition
-        self.folder = str(program.mainloop.extension[3].path)
+        self.lines = lines[: lines.index("Terminating main loop") + 1]  # without moved numbers
+        extensions = program.mainloop.find_extension("ext_save")
+        self.folder = next(str(ext.path) for ext in extensions if isinstance(ext, EarlyStopping))
         self.moved = repeated.moved
         self.comparison: Comparison = compare_run(program, repeated)
         self.n_updates = int(self.recording["meta/n_updates"])
 
     def section(self, title: str) -> Section:
-        """The section of this title, which every recording has but for what its program lacks."""
+        """Return the section of this title."""
         return next(s for s in self.comparison.sections if s.title == title)
 
+    def updates(self, title: str) -> list[int]:
+        """Return the updates that a section compares."""
+        return [difference.update for difference in self.section(title).differences]
+
     def check(self, title: str, names: set[str], quantity: str | None = None) -> None:
-        """All of these names are compared, everything is judged and agrees."""
+        """Check that a section compares exactly these names, judges them, and agrees."""
         section = self.section(title)
         assert {difference.name for difference in section.differences} == names
         table = tolerances.of_run(self.kind, self.floatX)
@@ -131,9 +138,9 @@ class Repeated:
 
 
 @pytest.fixture(scope="module", params=marked(RUNS + SEEDED))
-def run(request) -> Repeated:
-    """Repeat a recorded run."""
-    return Repeated(*request.param)
+def run(request) -> ComparedRun:
+    """Repeat and compare a recorded run."""
+    return ComparedRun(*request.param)
 
 
 def test_everything_agrees(run):
@@ -142,79 +149,75 @@ def test_everything_agrees(run):
 
 
 def test_initial_parameters_of_the_seed(run):
-    """The seed alone gives the original's parameters; SVD may turn signs of U's columns."""
+    """The seed alone gives the original's parameters, up to signs of U's columns."""
     run.check("initial parameters of the seed", set(run.recording["param_names"].tolist()))
-    rows = run.section("initial parameters of the seed").differences
+    differences = run.section("initial parameters of the seed").differences
     if run.floatX == "float64":
-        assert all(row.absolute == 0 for row in rows if not row.name.startswith("U_"))
-        assert all(row.absolute <= 1e-12 for row in rows)
+        assert all(d.absolute == 0 for d in differences if not d.name.startswith("U_"))
+        assert all(d.absolute <= 1e-12 for d in differences)
 
 
 def test_batches(run):
-    """The same numbers, to the last bit."""
+    """The numbers are equal to the last bit."""
     run.check("batches", {"x"})
-    rows = run.section("batches").differences
-    assert [row.at for row in rows] == list(range(run.n_updates))
-    assert all(row.absolute == 0 for row in rows)
+    assert run.updates("batches") == list(range(run.n_updates))
+    assert all(d.absolute == 0 for d in run.section("batches").differences)
 
 
 def test_noise_of_the_seed(run):
     if not run.from_seeds or "update/000/eps" not in run.recording:
-        pytest.skip("recorded noise, or none")
+        pytest.skip("the run uses recorded noise, or none")
     run.check("noise of the seed", {"eps"}, "noise")
-    assert [row.at for row in run.section("noise of the seed").differences] == list(
-        range(run.n_updates)
-    )
+    assert run.updates("noise of the seed") == list(range(run.n_updates))
 
 
 def test_carried_state(run):
     if "update/000/rnn_tm1_before" not in run.recording:
-        pytest.skip("nothing is carried over on IAM-OnDB")
+        pytest.skip("IAM-OnDB carries no state over")
     section = run.section("state carried over")
-    counts = [row for row in section.differences if row.name == "step_count"]
+    counts = [d for d in section.differences if d.name == "step_count"]
     assert len(counts) == run.n_updates
-    assert all(row.absolute == 0 for row in counts)
-    section.differences = [row for row in section.differences if row.name != "step_count"]
+    assert all(d.absolute == 0 for d in counts)
+    section.differences = [d for d in section.differences if d.name != "step_count"]
     assert len(section.differences) == run.n_updates
     run.check("state carried over", {"rnn_tm1"}, "state")
 
 
-def cost_name(run: Repeated) -> str:
+def cost_name(run: ComparedRun) -> str:
     return "nll_upper_bound" if "update/000/kl_term" in run.recording else "nll"
 
 
 def test_costs(run):
-    for title in {
-        cost_name(run),
-        *(["recon_term"] if "update/000/recon_term" in run.recording else []),
-    }:
+    titles = [cost_name(run)]
+    titles += ["recon_term"] * ("update/000/recon_term" in run.recording)
+    for title in titles:
         run.check(title, {title}, "cost")
-        assert [row.at for row in run.section(title).differences] == list(range(run.n_updates))
+        assert run.updates(title) == list(range(run.n_updates))
 
 
 def test_kl_terms(run):
-    """In small runs differences of nearly equal numbers, whose noise is measured."""
+    """In small runs they are differences of nearly equal numbers, so their noise matters."""
     if "update/000/kl_term" not in run.recording:
         pytest.skip("no latent variable")
     run.check("kl_term", {"kl_term"}, "kl")
-    assert [row.at for row in run.section("kl_term").differences] == list(range(run.n_updates))
+    assert run.updates("kl_term") == list(range(run.n_updates))
 
 
 def test_gradient_norms(run):
-    """Of all updates; in small float32 runs of those that start from recorded parameters."""
+    """All updates get a verdict; in small float32 runs only the first."""
     section = run.section("gradient norm")
-    assert [row.at for row in section.differences] == list(range(run.n_updates))
+    assert run.updates("gradient norm") == list(range(run.n_updates))
     if (run.floatX, run.kind) == ("float32", "small"):
         section.differences = section.differences[:1]
     run.check("gradient norm", {"grad_norm"}, "grad_norm")
 
 
 def test_restarted(run):
-    """From every recorded state, the next cost and gradient norm."""
+    """The next cost and gradient norm from every recorded state."""
     name = cost_name(run)
     run.check(f"{name} from recorded states", {name}, "cost")
     run.check("gradient norm from recorded states", {"grad_norm"}, "grad_norm")
-    updates = {row.at for row in run.section("gradient norm from recorded states").differences}
+    updates = run.updates("gradient norm from recorded states")
     assert 1 in updates
     assert 20 in updates or run.kind == "clipped"
 
@@ -243,61 +246,60 @@ def test_parameters_and_moments(run, family, title):
     for n in run.recording["meta/snapshots"]:
         whole = f"{family}/{n:03d}/{min(names)}" in run.recording
         n_parts += whole + (f"check/{family}/{n:03d}" in run.recording)
-    rows = [row for row in section.differences if row.name != "adam_counter"]
-    assert len(rows) == n_parts * len(names)
-    if family == "adam_m":
-        counters = [row for row in section.differences if row.name == "adam_counter"]
-        assert len(counters) == len(run.recording["meta/snapshots"])
-        assert all(row.absolute == 0 for row in counters)
-    section.differences = rows
+    counters = [d for d in section.differences if d.name == "adam_counter"]
+    section.differences = [d for d in section.differences if d.name != "adam_counter"]
+    assert len(section.differences) == n_parts * len(names)
+    assert len(counters) == (len(run.recording["meta/snapshots"]) if family == "adam_m" else 0)
+    assert all(d.absolute == 0 for d in counters)
     run.check(title, names, "param")
 
 
 def test_monitored_channels(run):
-    rows = run.section("monitored channels").differences
+    differences = run.section("monitored channels").differences
     recorded = below(run.recording, "trainlog")
     table = tolerances.of_run(run.kind, run.floatX)
     n_passes = len(run.recording["monitor/passes_at"])
     for name, values in recorded.items():
         is_log = name == "update"
         is_bound = is_log or name.endswith(("nll", "nll_upper_bound", "recon_term"))
-        found = [row for row in rows if row.name == ("logged cost" if is_log else name)]
-        assert len(found) == len(values) == (run.n_updates if is_log else n_passes)
-        assert all(row.ok for row in found), name
+        title = "logged cost" if is_log else name
+        of_channel = [d for d in differences if d.name == title]
+        assert len(of_channel) == len(values) == (run.n_updates if is_log else n_passes)
+        assert all(d.ok for d in of_channel), name
         is_judged = ("bound" if is_bound else "channel") in table
-        assert all((row.allowed is not None) == is_judged for row in found), name
-    assert len(rows) == run.n_updates + (len(recorded) - 1) * n_passes
+        assert all((d.allowed is not None) == is_judged for d in of_channel), name
+    assert len(differences) == run.n_updates + (len(recorded) - 1) * n_passes
 
 
 def test_end_of_the_run(run):
-    """Updates, epochs, order of parameters and channels, files left behind."""
-    rows = run.section("end of the run").differences
-    assert len(rows) == 5
-    assert all(row.absolute == 0 for row in rows)
+    """Updates, epochs, order of parameters and channels, and saved files are the same."""
+    differences = run.section("end of the run").differences
+    assert len(differences) == 5
+    assert all(d.absolute == 0 for d in differences)
 
 
-# What may differ on the screen; every other line is the original's.
-SPELT = {
+# Lines that the port spells differently.  All other lines are the original's.
+SPELLING = {
     " ----------------": " ---------------",
     " Traininig basics": " Training basics",
     " ................": " ...............",
 }
-OURS_ALONE = ("Frames added to reach a compiled length", "Compiling for sequences of up to")
+ONLY_IN_PORT = ("Frames added to reach a compiled length", "Compiling for sequences of up to")
 SECONDS = re.compile(r"( Elapsed time(?: for monitoring)?: )\d+\.\d+")
 
 
-def expected_screen(run: Repeated) -> list[str]:
-    """The recorded lines as the port writes them: spelling, names of files, times."""
-    lines = [SPELT.get(line, line) for line in run.recording["log_lines"].tolist()]
+def expected_screen(run: ComparedRun) -> list[str]:
+    """Return the recorded lines with the port's spelling and file names, without times."""
+    lines = [SPELLING.get(line, line) for line in run.recording["log_lines"].tolist()]
     lines = [line.replace("SAVE_PATH", run.folder).replace(".pkl", ".npz") for line in lines]
     return [SECONDS.sub(r"\1seconds", line) for line in lines]
 
 
 def test_the_screen_is_the_originals(run):
-    """Line by line; numbers within one in the sixth decimal, to which they are printed."""
+    """All lines are the same, and numbers differ by at most one in the last printed decimal."""
     theirs = expected_screen(run)
     ours = [SECONDS.sub(r"\1seconds", line) for line in run.lines]
-    ours = [line for line in ours if not line.startswith(OURS_ALONE)]
+    ours = [line for line in ours if not line.startswith(ONLY_IN_PORT)]
     assert len(ours) == len(theirs)
     single = run.floatX == "float32"
     for our, their in zip(ours, theirs):
@@ -309,14 +311,14 @@ def test_the_screen_is_the_originals(run):
 
 
 def test_noise_of_rounding_is_measured(run):
-    """Runs with moved numbers differ from the run, and by rounding alone."""
+    """Runs with moved numbers differ from the run by rounding only."""
     assert len(run.moved) == N_MOVED
-    rows = run.section(cost_name(run)).differences
+    differences = run.section(cost_name(run)).differences
     eps = np.finfo(run.floatX).eps
-    assert all(row.noise > 0 for row in rows)
-    assert rows[0].noise <= 100 * eps
+    assert all(d.noise > 0 for d in differences)
+    assert differences[0].noise <= 100 * eps
     if run.floatX == "float64":
-        assert all(row.allowed < 1e-9 for row in rows)
+        assert all(d.allowed < 1e-9 for d in differences)
 
 
 OTHERS = sorted((PROJECT / "tests" / "reference" / "others").glob("*.npz"))
@@ -324,23 +326,23 @@ OTHERS = sorted((PROJECT / "tests" / "reference" / "others").glob("*.npz"))
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_other_seeds_and_sizes(path, tmp_path):
-    """Recordings that are not of the series: gates beyond 19, batches of 3, one component."""
+    """The recordings have gates beyond 19, or batches of 3 and one mixture component."""
     with Recording(path) as recording:
         program = compile_program(recording, "float64", tmp_path)
         comparison = compare_run(program, repeat_run(program, recording))
         assert comparison.first() is None
         names = set(recording["param_names"].tolist())
         section = next(s for s in comparison.sections if s.title == "parameters")
-        assert {row.name for row in section.differences} == names
+        assert {d.name for d in section.differences} == names
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label", ["blizzard_vrnn_gmm", "iamondb_vrnn_gmm"])
 @pytest.mark.parametrize("backend", ["c", "numba"])
 def test_other_backends(backend, label, tmp_path):
-    """The graph is the same; each compiles it for minutes."""
+    """The graph is the same, but each backend compiles it for minutes."""
     if backend == "c" and not pytensor.config.cxx:
-        pytest.skip("there is no C++ compiler")
+        pytest.skip("no C++ compiler is installed")
     recording = load(label, "float64", "strong")
     program = compile_program(recording, "float64", tmp_path, backend)
     comparison = compare_run(program, repeat_run(program, recording))

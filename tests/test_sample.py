@@ -308,7 +308,8 @@ def test_reads_what_a_program_saves(dataset, folders, tmp_path):
     data = open_data(args)
     if dataset == "blizzard":
         (row,) = (line for line in data.first(1).x.swapaxes(0, 1))
-        real = sample_files.as_wave(sample_files.denormalize(row, data.X_mean, data.X_std).reshape(-1))
+        samples = sample_files.denormalize(row, data.X_mean, data.X_std)
+        real = sample_files.as_wave(samples.reshape(-1))
         wave = wavfile.read(primed["primed_0.wav"])[1]
         assert len(wave) == len(real) + 5 * 40
         np.testing.assert_array_equal(wave[: len(real)], real)

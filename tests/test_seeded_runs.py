@@ -1,6 +1,6 @@
-"""Runs from seeds alone: the original's numbers, with nothing of its run but the data.
+"""Test that the port draws the original's noise from the recorded seeds alone.
 
-``--noise mrg`` puts the original's own generator in the place of NumPy's.
+``--noise mrg`` replaces NumPy's generator with the original's.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ VRNN = sorted({path.name for folder in FOLDERS for path in folder.glob("model_*_
 
 @pytest.mark.parametrize("name", VRNN)
 def test_noise(name):
-    """Of every update and every call of the monitoring, in the order of the run.
+    """The noise of every update and every monitoring call agrees, in the order of the run.
 
-    Monitoring comes before the update, and once more after the end.  On Blizzard it
-    has streams of its own, on IAM-OnDB it shares those of training.
+    A monitoring pass precedes its update, and another one follows the last update.  On
+    Blizzard monitoring has its own stream, on IAM-OnDB it shares the stream of training.
     """
     recording = read(name)
     floatX = str(recording["meta/floatX"])
@@ -30,7 +30,7 @@ def test_noise(name):
         noise="mrg",
         mrg_seed=int(recording["meta/mrg_seed"]),
     )
-    # Functions of the C library may be rounded another way.
+    # Another C library may round its functions differently.
     rtol = 4 * np.finfo(floatX).eps
     with pytensor.config.change_flags(floatX=floatX):
         dim = recording["update/000/eps"].shape[-1]
@@ -44,9 +44,10 @@ def test_noise(name):
 
 
 def in_order(recording):
-    """Names of the noise of a run, as it was drawn."""
+    """Return the names of a run's noise arrays in the order in which the run drew them."""
     passes = {
-        int(at): f"monitor_call/{n:03d}/" for n, at in enumerate(recording["monitor/passes_at"])
+        int(update): f"monitor_call/{n:03d}/"
+        for n, update in enumerate(recording["monitor/passes_at"])
     }
     n_updates = int(recording["meta/n_updates"])
     names = [key for key in recording if key.endswith("/eps")]

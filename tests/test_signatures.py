@@ -192,7 +192,9 @@ CALLS = [
 
 def defaults(arguments: str) -> dict[str, object]:
     """Names of arguments with their defaults; `inspect.Parameter.empty` where there is none."""
-    args = ast.parse(f"lambda {arguments}: 0", mode="eval").body.args
+    function = ast.parse(f"lambda {arguments}: 0", mode="eval").body
+    assert isinstance(function, ast.Lambda)
+    args = function.args
     values = [ast.literal_eval(default) for default in args.defaults]
     missing = [inspect.Parameter.empty] * (len(args.args) - len(values))
     return dict(zip((arg.arg for arg in args.args), missing + values))

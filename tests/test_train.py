@@ -38,8 +38,8 @@ from tests.units import compile_plainly
 HOOKS = ("ext_monitor", "ext_save", "ext_schedule", "ext_term")
 
 
-class Batches(list):
-    """Batches of one number each."""
+class NumberBatches(list):
+    """NumberBatches of one number each."""
 
     name = "train"
 
@@ -97,7 +97,7 @@ def mainloop_with(extension, n_batch=3, optimizer=None, max_updates=None, **kwar
         params={"w": w},
         updates={total: total + x},
     )
-    kwargs.setdefault("data", Batches(n_batch))
+    kwargs.setdefault("data", NumberBatches(n_batch))
     kwargs.setdefault("compiler", Uncompiled())
     counts = [] if max_updates is None else [UpdateCount(max_updates)]
     return Training(
@@ -138,7 +138,7 @@ def test_monitoring_without_data(arguments, caplog):
 
 def test_monitoring_of_data_needs_to_know_what():
     with pytest.raises(ValueError, match="Monitoring got data but no ddout"):
-        Monitoring(1, data=[Batches(1)])
+        Monitoring(1, data=[NumberBatches(1)])
 
 
 def test_order_of_events():
@@ -173,7 +173,7 @@ def test_parameters_and_moments_are_written_in_place(monkeypatch):
     cost.name = "cost"
     mainloop = Training(
         name="m",
-        data=Batches(),
+        data=NumberBatches(),
         model=Model(inputs=[x], nodes=[], params={"W": W}),
         optimizer=Adam(lr=0.1),
         cost=cost,
@@ -400,7 +400,7 @@ def test_all_extensions_together(tmp_path, monkeypatch, caplog):
     x, W = pt.dscalar("x"), sharedX([[0.3, 0.0], [0.4, 0.1]], "W")
     cost = pt.sum((W - x) ** 2)
     cost.name = "cost"
-    train, valid = Batches(), Batches()
+    train, valid = NumberBatches(), NumberBatches()
     train[:] = valid[:] = [(np.array(3.0),)] * 4
     valid.name = "valid"
     mainloop = Training(
@@ -479,7 +479,7 @@ def test_data_with_noise():
     w = sharedX(0.0, "w")
     cost = pt.mean(x * w) + pt.sum(eps)
     cost.name = "cost"
-    data = Batches(0)
+    data = NumberBatches(0)
     data += [(np.zeros((2, 3, 1)),)] * 2
     mainloop = Training(
         name="m",
@@ -504,7 +504,7 @@ def test_a_checkpoint_has_the_noise_before_the_next_batch():
     w = sharedX(0.0, "w")
     cost = pt.mean(x * w) + pt.sum(eps)
     cost.name = "cost"
-    data = Batches(0)
+    data = NumberBatches(0)
     data += [(np.zeros((2, 3, 1)),)] * 3
     noise = NormalNoise(4, seed=1)
     drawn_after = []
@@ -538,7 +538,7 @@ def test_a_checkpoint_has_the_noise_before_the_next_batch():
 
 def with_bad_batch(tmp_path, value, on_nan, extension=(), **kwargs):
     """Six updates, of which the third sees ``value``; everything is saved before it."""
-    data = Batches(6)
+    data = NumberBatches(6)
     data[2] = (np.array(value),)
     return mainloop_with(
         [
@@ -590,7 +590,7 @@ def test_skip_an_update_that_is_not_finite(value, tmp_path, caplog):
     assert (log.batch_seen, log.epoch_seen, log.not_finite) == (6, 1, 1)
     cost = "nan" if np.isnan(value) else "inf"
     assert warnings_in(caplog) == [f"update 3: cost is {cost}: the update is left out"]
-    data = Batches(6)
+    data = NumberBatches(6)
     del data[2]
     without = with_bad_batch(tmp_path / "without", 0.0, "skip")
     without.data = data
@@ -611,7 +611,7 @@ def test_original_makes_an_update_that_is_not_finite(tmp_path):
 
 def test_means_are_of_the_updates_that_were_made(tmp_path):
     x = pt.dscalar("channel")
-    valid = Batches(1)
+    valid = NumberBatches(1)
     valid.name = "valid"
     monitoring = Monitoring(freq=6, ddout=[x], data=[valid], monitor_fn=lambda x: [x])
     mainloop = with_bad_batch(
@@ -734,7 +734,7 @@ def test_a_folder_in_the_place_of_the_checkpoint(tmp_path):
 def test_a_folder_that_is_removed_is_made_again(tmp_path, caplog):
     """Checkpoint and log are both whole at the end."""
     folder = tmp_path / "run"
-    valid = Batches(1)
+    valid = NumberBatches(1)
     valid.name = "valid"
     monitoring = Monitoring(freq=1, ddout=[pt.dscalar("c")], data=[valid], monitor_fn=lambda x: [x])
     mainloop = mainloop_with(

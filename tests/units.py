@@ -1,11 +1,10 @@
-"""Recorded cases of the ``units_*`` files, and how to hold ours against them."""
+"""Read the recorded cases of the ``units_*`` files and compare the port with them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
+from compare.recording import Arrays
 from compare.units.graphs import Graph, compile_plainly, evaluate, in_python, symbols_like
 from tests.recordings import below, largest_difference, read
 
@@ -23,11 +22,9 @@ __all__ = [
 
 FLOATS = ("float64", "float32")
 
-Arrays = Mapping[str, np.ndarray]
-
 
 def case_names(section: str, *groups: str) -> list[str]:
-    """Names of the recorded cases ``<group>/<case>`` of these groups, in order."""
+    """Return the names ``<group>/<case>`` of the recorded cases of these groups, in order."""
     names: dict[str, None] = {}
     for key in read(f"units_{section}_float64.npz"):
         group, *rest = key.split("/")
@@ -37,16 +34,21 @@ def case_names(section: str, *groups: str) -> list[str]:
 
 
 def recorded(section: str, case: str, floatX: str = "float64") -> dict[str, np.ndarray]:
-    """Arrays of a recorded case, by the rest of their names."""
+    """Return the arrays of a recorded case, by the rest of their names."""
     return below(read(f"units_{section}_{floatX}.npz"), case)
 
 
 def check_case(ours: Arrays, case: Arrays, rtol: float) -> None:
-    """Hold an output and its gradients against those recorded, dtypes included.
+    """Compare an output and its gradients with the recorded ones, including their dtypes.
 
     Differences are relative to the largest entry of the recorded array.  In
-    double precision small entries beside large ones are right to 1e-9, too.
-    Infinities must be the same; where the original has NaN, ours is finite.
+    double precision each entry must also agree to a relative 1e-9.  Infinities
+    must be equal, and the port must be finite where the original has NaN.
+
+    Raises
+    ------
+    AssertionError
+        If an array differs from the recorded one.
     """
     assert set(ours) == {k for k in case if k == "out" or k.startswith("grad/")}
     for name, value in ours.items():

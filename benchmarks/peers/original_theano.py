@@ -53,7 +53,7 @@ def build(original, settings, work):
     os.makedirs(data)
     rng = np.random.RandomState(0)
     if dataset == "blizzard":
-        driver.make_blizzard(data, rng, row=ROW)
+        driver.make_blizzard(data, rng, width=ROW)
     else:
         driver.make_iamondb(data, rng)
     config = {name: str(value) for name, value in settings.items()}

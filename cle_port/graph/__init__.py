@@ -89,7 +89,8 @@ class Compiler:
         updates: Mapping[Any, Variable] | None = None,
     ) -> Callable:
         """Compile a graph; see `compile_function` for arguments, result and errors."""
-        if choose(self.backend).backend == "jax" and self.memory == "kept":
+        keeps_memory = self.memory == "kept" and self.graph == "fast" and self.devices == 1
+        if keeps_memory and choose(self.backend).backend == "jax":
             jax_linker.start_jax(synchronous=True)
         return compile_function(inputs, outputs, updates, self.backend, self.devices, self.graph)
 

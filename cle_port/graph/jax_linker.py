@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -37,20 +37,27 @@ def start_jax(synchronous: bool = False) -> None:
     """
     import jax
 
+    if synchronous:
+        _start_synchronous_client()  # first: importing PyTensor's module may start a client
     uses_double = jax.config.jax_enable_x64
     import pytensor.link.jax.dispatch  # noqa: F401  # sets jax_enable_x64 by floatX
 
     if uses_double:
         jax.config.update("jax_enable_x64", True)
-    if not synchronous:
-        return
-    with suppress(AttributeError):  # some versions of JAX have no such setting
+
+
+def _start_synchronous_client() -> None:
+    import jax
+
+    try:
         is_async = jax.config.read(ASYNC_DISPATCH)
         jax.config.update(ASYNC_DISPATCH, False)
-        try:
-            jax.devices()  # creates the client, which reads the setting only then
-        finally:
-            jax.config.update(ASYNC_DISPATCH, is_async)
+    except AttributeError:  # some versions of JAX have no such setting
+        return
+    try:
+        jax.devices()  # creates the client, which reads the setting only then
+    finally:
+        jax.config.update(ASYNC_DISPATCH, is_async)
 
 
 def double_precision_allowed() -> AbstractContextManager[Any]:
@@ -63,9 +70,10 @@ def double_precision_allowed() -> AbstractContextManager[Any]:
 
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
-    import jax.experimental  # the name before JAX 0.8
+    from jax import experimental
 
-    return jax.experimental.enable_x64()
+    before_0_8: Any = experimental  # JAX before 0.8 has it there
+    return before_0_8.enable_x64()
 
 
 @contextmanager
@@ -108,11 +116,17 @@ class InBothPrecisions:
 
     def __init__(self, fn: Any) -> None:
         self.fn = fn
+        self.is_compiled = False
 
     def __call__(self, *args: Any) -> Any:
         """Call the function; JAX compiles it at the first call."""
-        with double_precision_allowed():
-            return self.fn(*args)
+        with (
+            double_precision_allowed(),
+            nullcontext() if self.is_compiled else compiled_code_kept(),
+        ):
+            outputs = self.fn(*args)
+        self.is_compiled = True
+        return outputs
 
     def lower(self, *args: Any) -> Any:
         """Return the program before compilation, see `jax.jit`."""
@@ -195,8 +209,7 @@ class CompiledFirst:
         import jax
 
         WORKING_MEMORY.give_back()
-        with compiled_code_kept():
-            compiled = self.jitted.lower(*args).compile()  # JAX caches the result for later calls
+        compiled = self.jitted.lower(*args).compile()  # JAX caches the result for later calls
         needs = compiled.memory_analysis()
         if needs and self.on_one_device and jax.default_backend() == "cpu":
             self.size = needs.temp_size_in_bytes

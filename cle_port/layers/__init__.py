@@ -317,7 +317,7 @@ def _method(cell: Any, base: type, which: str, what: str, known: Sequence[str]) 
     return method
 
 
-def sizes_by_name(layer: str, what: str, names: list[str], sizes: list[int]) -> dict[str, Any]:
+def sizes_by_name(layer: str, what: str, names: list[str], sizes: list) -> dict[str, Any]:
     """Pair the names of a layer's inputs or recurrences with their sizes.
 
     Parameters

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
@@ -87,7 +88,7 @@ class Optimizer:
         logger.info(" Learning rate: %f", float(self.lr.get_value()))
 
     def _zeros_like(self, p: TensorSharedVariable, kind: str) -> TensorSharedVariable:
-        self.state[f"{kind}/{p.name}"] = zeros = sharedX(p.get_value() * 0.0)
+        self.state[f"{kind}/{p.name}"] = zeros = sharedX(np.zeros_like(p.get_value()))
         return zeros
 
 

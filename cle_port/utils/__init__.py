@@ -104,7 +104,7 @@ def unzip(zipped: Mapping[str, TensorSharedVariable]) -> dict[str, NDArray]:
 
     Counterpart: ``cle.utils.unzip``.
     """
-    # After a call on JAX the values are JAX's arrays; with float64 off, arithmetic would round them.
+    # JAX leaves its own arrays, whose arithmetic rounds float64 if JAX's setting forbids float64.
     return {name: np.asarray(variable.get_value()) for name, variable in zipped.items()}
 
 

@@ -1,1 +1,1 @@
-"""Beside the original: recording its runs, reading and writing its checkpoints."""
+"""Tools that work with the original: record its runs, read and write its checkpoints."""

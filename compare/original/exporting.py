@@ -1,9 +1,9 @@
-"""``python -m compare export``: parameters of ours for the original.
+"""``python -m compare export``: write the parameters of a checkpoint for the original.
 
-The original's ``load_params`` reads an ``.npz`` of arrays by name, which are
-the names that both programs give to parameters.  As it stands there it cannot
-run, since its module imports neither ``numpy`` nor ``warnings``;
-``docs/original.md`` says how to use it without changing it.
+The original's ``load_params`` reads an ``.npz`` file of arrays by name, and both
+programs give the same names to parameters.  Its module uses ``numpy`` and
+``warnings`` without importing them, so the function fails as it is;
+``docs/original.md`` explains how to call it without changing the original.
 
 No counterpart in the original.
 """
@@ -11,23 +11,23 @@ No counterpart in the original.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from cle_port.console.command_line import Parser
 from cle_port.errors import UserError
 from cle_port.files.npz import DAMAGE
 from cle_port.train import checkpoint
+from compare.original.command_line import add_files, save
 
-ORIGIN = ("program", "settings", "params")  # what of the description goes along
+ORIGIN = ("program", "settings", "params")  # entries of the description that the file keeps
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the parameters of a checkpoint, and nothing else, to a file.
+    """Write the parameters of a checkpoint to a file, without any other array.
 
     Parameters
     ----------
     argv : list of str
-        Arguments of the command line; see ``--help``.
+        Arguments after ``export``; see ``--help``.
 
     Returns
     -------
@@ -37,15 +37,15 @@ def main(argv: Sequence[str]) -> int:
     Raises
     ------
     UserError
-        If the checkpoint is unusable or OUT cannot be written.
+        If CHECKPOINT.npz is not a complete checkpoint of the port, or OUT.npz cannot
+        be written.
     """
     parser = Parser(
         prog="python -m compare export",
         description="Write the parameters of a checkpoint of the port by name, for load_params of "
         "the original.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.npz")
-    parser.add_argument("out", type=Path, metavar="OUT.npz")
+    add_files(parser, "CHECKPOINT.npz")
     parser.add_argument(
         "--floatX", choices=("float32", "float64"), help="precision; default: the checkpoint's"
     )
@@ -59,12 +59,6 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             f"{args.checkpoint} is not a whole checkpoint of this program; use another one"
         ) from error
-    origin = {key: value for key, value in meta.items() if key in ORIGIN}
-    try:
-        checkpoint.save(args.out, params, origin)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {args.out} ({error.strerror}); give another OUT.npz"
-        ) from error
+    save(args.out, params, {key: value for key, value in meta.items() if key in ORIGIN})
     print(f"{args.out}: {len(params)} parameters of {args.checkpoint}, by name")
     return 0

@@ -1,9 +1,9 @@
-"""``python -m compare import``: checkpoints of the original become ours.
+"""``python -m compare import``: turn a checkpoint of the original into one of the port.
 
-The original pickles its main loop.  In the file are the model with its
-parameters and carried state, and the training log; the optimizer is left out
-by the original.  Reading needs neither Theano nor ``cle`` and executes nothing:
-see `cle_port.files.unpickle.load_objects`.
+The original pickles its main loop.  The file contains the model with its
+parameters and carried state, and the training log.  It does not contain the
+optimizer's moments.  Reading needs neither Theano nor ``cle`` and executes
+nothing from the file: see `cle_port.files.unpickle.load_objects`.
 
 Counterpart: ``cle.utils.unpickle`` and ``cle.utils.initialize_from_pkl``.
 """
@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from cle_port.console.command_line import Parser
 from cle_port.errors import UserError, one_line
 from cle_port.files.unpickle import UNREADABLE, Instance, finished, load_objects
-from cle_port.train import checkpoint
 from cle_port.train.log import TrainLog
+from compare.original.command_line import add_files, save
 
 PACKAGES = ("cle", "nips2015_vrnn", "theano")
 SCRIPTS = ("rnn_gauss", "rnn_gmm", "vrnn_gauss", "vrnn_gmm")
-# Where the settings of the port that are sizes show: a parameter and its axis.
+# Parameter and axis that give each size among the settings of the port.
 SIZES = {
     "x_dim": ("W_x_t__x_1", 0),
     "x2s_dim": ("W_x_t__x_1", 1),
@@ -40,14 +40,14 @@ SIZES = {
     "rnn_dim": ("U_rnn__rnn", 0),
     "num_k": ("b_coeff", 0),
 }
-MOST_OUTPUTS = 100  # of an update; the original's programs have one
-CARRIED = ("step_count", "rnn_tm1")  # of the Blizzard programs
-# What stands for an array of a GPU: a function of Theano's that is called with an array.
+MOST_OUTPUTS = 100  # allowed outputs of an update; the original's programs have one
+CARRIED = ("step_count", "rnn_tm1")  # state that the Blizzard programs carry over
+# A pickle of a GPU array calls one of these functions of Theano with an array.
 GPU_ARRAYS = ("CudaNdarray_unpickler", "GpuArray_unpickler")
 
 
 class MainLoop(NamedTuple):
-    """What a checkpoint of the original holds.
+    """The content of a checkpoint of the original.
 
     Attributes
     ----------
@@ -60,10 +60,10 @@ class MainLoop(NamedTuple):
     state : dict of str to ndarray
         ``step_count`` and ``rnn_tm1`` of the Blizzard programs.
     log : dict of str to ndarray
-        ``update``: (updates, outputs); ``time``: seconds of each update;
-        ``<data>_<channel>``: one number for each monitoring step.
+        ``update``: shape (n_updates, n_outputs); ``time``: seconds of each
+        update; ``<data>_<channel>``: one number for each monitoring pass.
     epoch_seen, batch_seen : int
-        Epochs and updates finished.
+        Number of finished epochs and updates.
     """
 
     name: str
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     Parameters
     ----------
     argv : list of str
-        Arguments of the command line; see ``--help``.
+        Arguments after ``import``; see ``--help``.
 
     Returns
     -------
@@ -91,32 +91,27 @@ def main(argv: Sequence[str]) -> int:
     Raises
     ------
     UserError
-        If the checkpoint is unusable or OUT cannot be written.
+        If CHECKPOINT.pkl is not a checkpoint of a program that the port has, or OUT.npz cannot
+        be written.
     """
     parser = Parser(
         prog="python -m compare import",
         description="Turn a pickle that the original's training saved into a checkpoint of the "
-        "port, for models/sample.py and for more training. Theano is not needed and nothing in "
-        "the pickle is executed.",
+        "port, for models/sample.py and for more training. This does not need Theano and executes "
+        "nothing from the pickle.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pkl")
-    parser.add_argument("out", type=Path, metavar="OUT.npz")
+    add_files(parser, "CHECKPOINT.pkl")
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="config.txt of that training, for what the pickle does not say, such as the learning "
-        "rate; default: the one that the original comes with",
+        help="config.txt of that training, for settings that the pickle does not contain, such as "
+        "the learning rate; default: the original's config.txt",
     )
     args = parser.parse_args(argv)
     mainloop = read(args.checkpoint)
     arrays, meta = convert(args.checkpoint, mainloop, args.config)
-    try:
-        checkpoint.save(args.out, arrays, meta)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {args.out} ({error.strerror}); give another OUT.npz"
-        ) from error
+    save(args.out, arrays, meta)
     n_param = sum(value.size for value in mainloop.params.values())
     print(
         f"{args.out}: {mainloop.name} of {meta['settings']['dataset']}, {len(mainloop.params)} "
@@ -132,7 +127,7 @@ def read(path: str | Path) -> MainLoop:
     Parameters
     ----------
     path : path
-        Written by its ``Picklize`` or ``EarlyStopping``.
+        A file that the original's ``Picklize`` or ``EarlyStopping`` wrote.
 
     Returns
     -------
@@ -141,8 +136,9 @@ def read(path: str | Path) -> MainLoop:
     Raises
     ------
     UserError
-        If the file is missing, damaged, refers to what such a checkpoint does
-        not have, or is none.  Nothing in it is executed.
+        If the file is missing or damaged, is no checkpoint of the original, or
+        refers to objects that such a checkpoint does not contain.  Nothing in
+        the file is executed.
 
     Notes
     -----
@@ -154,7 +150,7 @@ def read(path: str | Path) -> MainLoop:
         mainloop = _interpret(loaded)
         size = sum(value.nbytes for value in [*mainloop.params.values(), *mainloop.state.values()])
         if size > path.stat().st_size:
-            raise ValueError("its parameters unfold to more than it has")
+            raise ValueError("its parameters unfold to more bytes than the file has")
     except UNREADABLE as error:
         raise UserError(
             f"{path} is no checkpoint of the original ({one_line(error)[:200]}); give a .pkl that "
@@ -164,9 +160,9 @@ def read(path: str | Path) -> MainLoop:
 
 
 def _interpret(loaded: Any) -> MainLoop:
-    """Take what there is out of a main loop; anything unexpected raises one of `UNREADABLE`."""
+    """Read the content of a pickled main loop; raise one of `UNREADABLE` if it is unexpected."""
     if not isinstance(loaded, Instance) or loaded.path != "cle.cle.train.Training":
-        raise ValueError("it holds no cle.cle.train.Training")
+        raise ValueError("it contains no cle.cle.train.Training")
     mainloop = dict(_pairs(loaded.state))
     model, trainlog = (dict(_pairs(mainloop[key].state)) for key in ("model", "trainlog"))
     params = {_text(name): variable for name, variable in _pairs(model["params"])}
@@ -185,28 +181,33 @@ def _interpret(loaded: Any) -> MainLoop:
 
 
 def _pairs(loaded: Any) -> list[tuple[Any, Any]]:
-    """Keys and values of a dictionary of any kind; an ordered one was made from its pairs."""
+    """Return keys and values of any dictionary; an ordered one is pickled with a list of pairs."""
     if isinstance(loaded, Instance):
-        made_from = [pair for pairs in loaded.args if isinstance(pairs, list) for pair in pairs]
-        return [(key, value) for key, value in made_from + loaded.items]
+        from_args = [pair for pairs in loaded.args if isinstance(pairs, list) for pair in pairs]
+        return [(key, value) for key, value in from_args + loaded.items]
     return list(loaded.items())
 
 
 def _text(loaded: Any) -> str:
+    """Return a text, or raise ValueError if it is something else."""
     if not isinstance(loaded, str):
-        raise ValueError("a name is no text")
+        raise ValueError("a name is not a text")
     return loaded
 
 
 def _count(loaded: Any) -> int:
+    """Return a number of epochs or updates, or raise ValueError if it is none."""
     value = finished(loaded)
     if not isinstance(value, int | np.integer) or value < 0:
-        raise ValueError("a number of epochs or updates is none")
+        raise ValueError("a number of epochs or updates is not a whole number of at least 0")
     return int(value)
 
 
 def _values(variables: Sequence[Instance]) -> list[NDArray]:
-    """Values of shared variables, of the CPU or of a GPU; all at once, so that none is copied."""
+    """Return the values of shared variables of the CPU or a GPU.
+
+    One call of `finished` reads all of them, so that it does not copy shared arrays.
+    """
     stored = []
     for variable in variables:
         (value,) = variable.state["container"].state["storage"]
@@ -215,20 +216,24 @@ def _values(variables: Sequence[Instance]) -> list[NDArray]:
         stored.append(value)
     arrays = finished(stored)
     if not all(isinstance(array, np.ndarray) and array.dtype.kind == "f" for array in arrays):
-        raise ValueError("a parameter is no array of floating-point numbers")
+        raise ValueError("a parameter is not an array of floating-point numbers")
     return arrays
 
 
 def _channels(monitor: Instance) -> Iterator[tuple[str, NDArray]]:
-    """Lists of numbers by name; of ``monitoring_time`` the original keeps one number only."""
+    """Yield the channels of the log by name.
+
+    The original keeps a single number as ``monitoring_time``, which is left out.
+    """
     for name, values in _pairs(monitor):
         if name == "update":
-            yield name, np.array([_row(row) for row in values]).reshape(len(values), -1)
+            yield name, np.array([_outputs(outputs) for outputs in values]).reshape(len(values), -1)
         elif isinstance(values, list):
             yield _text(name), np.array([float(finished(value)) for value in values])
 
 
-def _row(outputs: list) -> list[float]:
+def _outputs(outputs: list) -> list[float]:
+    """Return the outputs of an update as numbers."""
     if len(outputs) > MOST_OUTPUTS:
         raise ValueError("an update has too many outputs")
     return [float(finished(value)) for value in outputs]
@@ -237,14 +242,15 @@ def _row(outputs: list) -> list[float]:
 def convert(
     path: Path, mainloop: MainLoop, config: Path | None = None
 ) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Make the content of a checkpoint of the port.
+    """Turn the content of a checkpoint of the original into that of a checkpoint of the port.
 
     Parameters
     ----------
-    path : Path
-        Where it comes from.
+    path : pathlib.Path
+        The original's checkpoint, for messages.
     mainloop : MainLoop
-    config : Path, optional
+        Its content.
+    config : pathlib.Path, optional
         See `find_settings`.
 
     Returns
@@ -256,13 +262,13 @@ def convert(
     Raises
     ------
     UserError
-        If it is not of a program that the port has.
+        If the port does not have the program, or `find_settings` refuses the model.
     """
     program = mainloop.name.rpartition("_")[0]
     if program not in SCRIPTS:
         raise UserError(
-            f"{path} is of {mainloop.name}, and the port has only {', '.join(SCRIPTS)}; to have "
-            "its parameters all the same, read it with compare.original.importing.read"
+            f"{path} is a checkpoint of {mainloop.name}, but the port has only "
+            f"{', '.join(SCRIPTS)}; compare.original.importing.read still returns its parameters"
         )
     settings = find_settings(path, mainloop, config)
     zeros = {
@@ -282,37 +288,38 @@ def convert(
     meta = {
         "program": mainloop.name,
         "settings": settings,
-        "data_id": None,  # of which data nobody knows
+        "data_id": None,  # the original's file does not identify its data
         "params": list(mainloop.params),
         "nodes": mainloop.nodes,
         "epoch_seen": log.epoch_seen,
         "batch_seen": log.batch_seen,
         "best": best(log),
         **log.position(),
-        "noise": None,  # it goes on at the beginning
+        "noise": None,  # the noise starts from the beginning of its stream
     }
     return arrays, meta
 
 
 def train_log(mainloop: MainLoop) -> TrainLog:
-    """Make the log of a training that goes on with a new pass through the data.
+    """Return the log of a training that continues with a new epoch.
 
-    How many batches were seen of the current one is not in the file.
+    The original's file does not tell how many batches of the current epoch the
+    training has used.
     """
     log = TrainLog()
     for name, values in mainloop.log.items():
         log.monitor[name] = values.tolist()
     log.epoch_seen, log.batch_seen = mainloop.epoch_seen, mainloop.batch_seen
-    log.monitored_at = mainloop.batch_seen  # it saves right after it monitors
+    log.monitored_at = mainloop.batch_seen  # the original saves right after it monitors
     return log
 
 
 def best(log: TrainLog) -> dict[str, float]:
-    """Find the best value of the channel that the best model is chosen by.
+    """Return the best value of the channel that selects the best model, by the channel's name.
 
     Notes
     -----
-    Counterpart: ``EarlyStopping.exe``, which passes over the monitoring before
+    Counterpart: ``EarlyStopping.exe``, which ignores the monitoring pass before
     the first update.
     """
     channel = "valid_nll" if "valid_nll" in log.monitor else "valid_nll_upper_bound"
@@ -320,17 +327,17 @@ def best(log: TrainLog) -> dict[str, float]:
 
 
 def find_settings(path: Path, mainloop: MainLoop, config: Path | None = None) -> dict[str, Any]:
-    """Find the settings of a model that has these parameters.
+    """Find the settings of the port that give a model with these parameters.
 
     Parameters
     ----------
-    path : Path
-        For messages.
+    path : pathlib.Path
+        The original's checkpoint, for messages.
     mainloop : MainLoop
-        Of one of `SCRIPTS`.
-    config : Path, optional
-        A ``config.txt`` for what the parameters do not tell, such as the
-        learning rate; default is the one that the original comes with.
+        Main loop of one of `SCRIPTS`.
+    config : pathlib.Path, optional
+        A ``config.txt`` with settings that the parameters do not determine, such
+        as the learning rate; default is the original's.
 
     Returns
     -------
@@ -340,7 +347,7 @@ def find_settings(path: Path, mainloop: MainLoop, config: Path | None = None) ->
     Raises
     ------
     UserError
-        If the parameters are not those of the program, or not finite.
+        If the parameters do not fit the program, or are not finite.
     """
     from models.parts import Init
     from models.programs import PROGRAMS
@@ -353,13 +360,13 @@ def find_settings(path: Path, mainloop: MainLoop, config: Path | None = None) ->
     found = {key: params[name].shape[axis] for key, (name, axis) in SIZES.items() if name in params}
     if "rnn_tm1" in mainloop.state:
         found["batch_size"] = len(mainloop.state["rnn_tm1"])
-    told = read_config(config or CONFIG_FOLDER / f"{dataset}.txt")
-    for key in ("save_path", "sample_path"):  # folders of the original
-        told.pop(key, None)
+    configured = read_config(config or CONFIG_FOLDER / f"{dataset}.txt")
+    for key in ("save_path", "sample_path"):  # these are folders of the original's authors
+        configured.pop(key, None)
     try:
         args = Settings(
             **{
-                **told,
+                **configured,
                 **found,
                 "dataset": dataset,
                 "trial": int(trial),
@@ -372,8 +379,8 @@ def find_settings(path: Path, mainloop: MainLoop, config: Path | None = None) ->
             net = PROGRAMS[program].make_net(args, init)
     except (LookupError, ValueError) as error:
         raise UserError(
-            f"{path} is of another model than {program} ({one_line(error)[:200]}); a changed one "
-            "cannot be imported, but compare.original.importing.read gives what it holds"
+            f"{path} contains another model than {program} ({one_line(error)[:200]}); import "
+            "cannot convert it, but compare.original.importing.read returns its content"
         ) from error
     check_params(path, params, net)
     return args.as_dict()

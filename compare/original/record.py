@@ -1,9 +1,8 @@
-"""``python -m compare record``: make recordings where the original runs.
+"""``python -m compare record``: start the recorder, or copy it to another machine.
 
-The work is done by `compare.original.recorder`, a script that stands
-alone and runs under Python 2.7.  Here it is started with such a Python, or
-copied to be carried to another machine.  What the original needs to run stands
-in ``docs/original.md``.
+This module is the command line.  `compare.original.recorder` records; it is a
+single file that runs under Python 2.7 together with the original.  `compare.recording`
+reads its files.  ``docs/original.md`` says what the original needs to run.
 
 No counterpart in the original.
 """
@@ -23,17 +22,17 @@ SCRIPT = Path(recorder.__file__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the recording script with another Python, or copy it.
+    """Run the recorder with another Python, or copy it.
 
     Parameters
     ----------
     argv : list of str
-        Arguments of the command line; see ``--help``.
+        Arguments after ``record``; see ``--help``.
 
     Returns
     -------
     int
-        Exit status; that of the script where it ran.
+        Exit status of the recorder; 0 if it was copied.
 
     Raises
     ------
@@ -45,14 +44,14 @@ def main(argv: Sequence[str]) -> int:
         description="Record what the original computes, in files that compare repeats.",
         epilog="python -m compare.original.recorder --help shows the SCRIPT ARGUMENTS.",
     )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--python", help="the Python 2.7 in which Theano imports")
-    where.add_argument("--copy", type=Path, metavar="FILE", help="write the script to FILE instead")
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--python", help="run the script with this Python 2.7, which imports Theano")
+    mode.add_argument("--copy", type=Path, metavar="FILE", help="write the script to FILE instead")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="SCRIPT ARGUMENTS")
     args = parser.parse_args(argv)
     if args.copy:
         return copy(args.copy)
-    recorder.parse(args.arguments)  # mistakes show before another Python starts
+    recorder.parse(args.arguments)  # reports wrong arguments before another Python starts
     return run(args.python, args.arguments)
 
 
@@ -68,12 +67,12 @@ def copy(path: Path) -> int:
         path.write_bytes(SCRIPT.read_bytes())
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another file") from error
-    print(f"Wrote {path}: run it with the Python in which the original runs, see its --help")
+    print(f"Wrote {path}: run it with the Python that runs the original, see its --help")
     return 0
 
 
 def run(python: str, arguments: Sequence[str]) -> int:
-    """Run the script with the given interpreter.
+    """Run the script with the given interpreter and return its exit status.
 
     Raises
     ------
@@ -84,6 +83,6 @@ def run(python: str, arguments: Sequence[str]) -> int:
         return subprocess.run([python, str(SCRIPT), *arguments], check=False).returncode
     except OSError as error:
         raise UserError(
-            f"cannot start {python} ({error.strerror}); give --python the Python 2.7 in which "
-            "Theano imports (docs/original.md)"
+            f"cannot start {python} ({error.strerror}); give --python a Python 2.7 that can import "
+            "Theano (docs/original.md)"
         ) from error

@@ -2,20 +2,20 @@
 # -*- coding: utf-8 -*-
 """Run a training program of the original and record what it computes.
 
-This file needs nothing but itself: carry it to where Theano, ``cle`` and
-``nips2015_vrnn`` run (Python 2.7 with Theano 0.7) and start it there:
+The file imports nothing of the port.  Copy it to a machine where Theano, ``cle``
+and ``nips2015_vrnn`` run (Python 2.7 with Theano 0.7) and start it there:
 
     python2 recorder.py OUT --original FOLDER --script vrnn_gmm
 
-``FOLDER`` has the two repositories in folders of their names.  Nothing in them
-is changed.  The program's ``main`` is called with small settings on a small
-corpus made here, or with yours; for each kind of run one file appears in OUT,
-``model_<dataset>_<script>_<kind>_<floatX>.npz``, plain arrays by name.  The
-port repeats it and shows both side by side:
+``FOLDER`` contains the two repositories, in folders ``cle`` and ``nips2015_vrnn``.
+The recorder does not change them.  It calls the program's ``main`` with small
+settings, on a small corpus that it makes or on your data.  For each kind of run
+it writes one file to OUT, ``model_<dataset>_<script>_<kind>_<floatX>.npz``, which
+contains plain arrays by name.  The port repeats the run and compares:
 
     python -m compare OUT/model_*.npz
 
-It is written for Python 2.7 and 3, since the port's tests read it too.
+The code runs under Python 2.7, and under Python 3 because the port's tests import it.
 
 No counterpart in the original.
 """
@@ -39,11 +39,11 @@ import numpy as np
 DATASETS = ("blizzard", "iamondb")
 SCRIPTS = ("rnn_gauss", "rnn_gmm", "vrnn_gauss", "vrnn_gmm")
 KINDS = ("small", "strong", "clipped")
-SNAPSHOTS = (1, 2, 5, 20)  # updates after which everything is kept
-LAST = 999  # stands for "after the last update"
+SNAPSHOTS = (1, 2, 5, 20)  # record parameters and moments after these updates
+LAST = 999  # means "after the last update"
 FILE_NAME = "blizzard_unseg_tbptt"
 
-# Settings of a run of 21 updates that compiles in a minute or two.
+# These settings give a run of 21 updates that compiles in a minute or two.
 CONFIG = {
     "blizzard": {
         "batch_size": "4",
@@ -59,10 +59,10 @@ CONFIG = {
 }
 COMMON_CONFIG = {"trial": "1", "monitoring_freq": "5", "z_dim": "5", "lr": "0.0003", "debug": "0"}
 
-# Layer widths that stand as literals in each script's main, and small ones for them.
+# Each script's main has its layer widths as literals.  These small widths replace them.
 WIDTHS = {
     "blizzard_rnn_gauss": {800: 12},
-    "blizzard_rnn_gmm": {700: 12, 4000: 9},  # 4000 is rnn_dim, which this script sets itself
+    "blizzard_rnn_gmm": {700: 12, 4000: 9},  # 4000 is rnn_dim, which this script hard-codes
     "blizzard_vrnn_gauss": {500: 10, 600: 12},
     "blizzard_vrnn_gmm": {500: 10},
     "iamondb_rnn_gauss": {340: 10},
@@ -70,10 +70,11 @@ WIDTHS = {
     "iamondb_vrnn_gauss": {150: 7, 250: 9},
     "iamondb_vrnn_gmm": {150: 7, 250: 9},
 }
-# The Blizzard scripts' row ranges: end of training, rows of it monitored, end of validation.
+# Row ranges of the Blizzard scripts: end of the training rows, number of training rows that are
+# monitored, end of the validation rows.
 ROWS = (2040064, 112640, 2152704)
 SMALL_ROWS = (31, 13, 45)
-# One script has its folders as literals too.
+# One script also has its folders as literals.
 LITERAL_FOLDERS = {
     "/data/lisatmp3/chungjun/data/blizzard_unseg/": "data_path",
     "/data/lisatmp/chungjun/nips2015/blizzard/pkl/": "save_path",
@@ -83,7 +84,10 @@ LEARNING_RATES = {"strong": 3e-3, "clipped": 1e-2}
 
 
 def main(argv=None):
-    """Record the runs that the command line asks for; return the exit status."""
+    """Record the runs that the command line asks for.
+
+    Returns 0, or 2 if an argument or the installation is unusable.
+    """
     args = parse(argv)
     try:
         record(args)
@@ -94,7 +98,7 @@ def main(argv=None):
 
 
 class Refused(Exception):
-    """Something that the user can mend."""
+    """An argument or an installation that the user can correct."""
 
 
 def parse(argv=None):
@@ -114,49 +118,56 @@ def parse(argv=None):
         nargs="+",
         choices=KINDS,
         default=["small"],
-        help="small: from the script's own weights; strong: once more from larger weights; "
-        "clipped: once more with gradients far above the clipping threshold",
+        help="small: start from the script's own weights; strong: start again from larger "
+        "weights; clipped: the same with gradients far above the clipping threshold",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an entry of the script's config.txt, such as batch_size=8; may be repeated",
+        help="change an entry of the script's config.txt, such as batch_size=8; may be repeated",
     )
     parser.add_argument(
         "--exchange",
         action="append",
         default=[],
         metavar="FROM=TO",
-        help="another number for a literal of the script's main, such as 500=20 for a layer "
-        "width; may be repeated; with --own_sizes only these are exchanged",
+        help="replace a number in the script's main, such as 500=20 for a layer width; may be "
+        "repeated; with --own_sizes only these numbers are replaced",
     )
     parser.add_argument(
         "--own_sizes", action="store_true", help="keep the script's own layer widths and rows"
     )
-    parser.add_argument("--data_path", help="your data; default is a small corpus made here")
+    parser.add_argument("--data_path", help="folder of your data; default: make a small corpus")
     parser.add_argument(
-        "--checkpoints", help="folder that keeps what the program saves, one below it for each kind"
+        "--checkpoints",
+        help="keep the program's checkpoints in this folder, with a subfolder for each kind",
     )
     parser.add_argument(
         "--params",
         metavar="FILE.npz",
-        help="start from these parameters, by name, in the place of the script's own; the run's "
-        "kind is then called given (python -m compare export makes such files)",
+        help="start from these parameters, by name, instead of the script's own; the kind of the "
+        "run is then 'given' (python -m compare export writes such files)",
     )
     parser.add_argument("--numpy_seed", type=int, default=20150)
     parser.add_argument("--mrg_seed", type=int, default=4242)
     parser.add_argument(
         "--optimizer",
         default="fast_compile",
-        help="Theano's: fast_compile (default) or fast_run, which takes long to compile",
+        help="optimizer of Theano: fast_compile (default), or fast_run, which compiles slowly",
     )
     return parser.parse_args(argv)
 
 
 def record(args):
-    """Run the program once for each kind and write a recording of each run."""
+    """Run the program once for each kind of run and write a recording of each.
+
+    Raises
+    ------
+    Refused
+        If an argument or the installation is unusable.
+    """
     config = settings(args.dataset, args.set)
     label = "%s_%s" % (args.dataset, args.script)
     path = find_script(args.original, args.dataset, args.script)
@@ -168,27 +179,34 @@ def record(args):
         config["data_path"] = folder(args.data_path or make_corpus(args.dataset, work))
         saved = os.path.abspath(args.checkpoints or os.path.join(work, "saved"))
         config["save_path"] = folder(os.path.join(saved, "small"))
-        program = OriginalProgram(label, path, config, exchanged(args, label))
+        program = OriginalProgram(label, path, config, replacements(args, label))
 
-        def keep(run):
-            name = "model_%s_%s_%s.npz" % (label, run.kind, args.floatX)
-            write(os.path.join(args.out, name), run.arrays)
+        def write_recording(recorder):
+            name = "model_%s_%s_%s.npz" % (label, recorder.kind, args.floatX)
+            write(os.path.join(args.out, name), recorder.arrays)
 
-        run = program.run(args.numpy_seed, args.mrg_seed, args.params)
+        recorder = program.run(args.numpy_seed, args.mrg_seed, args.params)
         if args.params or "small" in args.kinds:
-            keep(run)
+            write_recording(recorder)
         for kind in ("strong", "clipped"):
             if kind in args.kinds and not args.params:
                 seed = args.mrg_seed + KINDS.index(kind)
-                given = [change for change in args.set if change.startswith("lr=")]
-                rate = float(config["lr"]) if given else None
-                keep(program.restart(kind, seed, folder(os.path.join(saved, kind)), rate))
+                has_rate = any(change.startswith("lr=") for change in args.set)
+                rate = float(config["lr"]) if has_rate else None
+                save_path = folder(os.path.join(saved, kind))
+                write_recording(program.restart(kind, seed, save_path, rate))
     finally:
         shutil.rmtree(work)
 
 
 def settings(dataset, changes):
-    """Return the entries of the script's config.txt, all as text."""
+    """Return the entries of the script's config.txt, all as text.
+
+    Raises
+    ------
+    Refused
+        If a change is not of the form NAME=VALUE or names an unknown entry.
+    """
     config = dict(COMMON_CONFIG, **CONFIG[dataset])
     for change in changes:
         name, equals, value = change.partition("=")
@@ -198,8 +216,14 @@ def settings(dataset, changes):
     return config
 
 
-def exchanged(args, label):
-    """Return which literals of main to exchange for which numbers."""
+def replacements(args, label):
+    """Return the literals of main to replace, old to new.
+
+    Raises
+    ------
+    Refused
+        If a replacement is not of the form FROM=TO.
+    """
     pairs = {}
     if not args.own_sizes:
         pairs.update(WIDTHS[label])
@@ -215,7 +239,13 @@ def exchanged(args, label):
 
 
 def find_script(original, dataset, script):
-    """Return the path of a program of nips2015_vrnn."""
+    """Return the path of a program of nips2015_vrnn.
+
+    Raises
+    ------
+    Refused
+        If the program or ``cle`` is not in the folder.
+    """
     path = os.path.join(original, "nips2015_vrnn", "models", dataset, script + ".py")
     for needed in (path, os.path.join(original, "cle", "cle", "train", "ext.py")):
         if not os.path.isfile(needed):
@@ -227,20 +257,26 @@ def find_script(original, dataset, script):
 
 
 def folder(path):
-    """Return the path as the scripts want it, ending in a slash."""
+    """Return an absolute path that ends in a slash, as the scripts need it."""
     return os.path.join(os.path.abspath(path), "")
 
 
 def prepare_imports(args):
-    """Set Theano's flags, put the original on the path and stand-ins where modules lack."""
+    """Set Theano's flags, put the original on the path and replace missing optional modules.
+
+    Raises
+    ------
+    Refused
+        If Theano or PyTables cannot be imported.
+    """
     flags = "device=cpu,floatX=%s,optimizer=%s" % (args.floatX, args.optimizer)
-    mine = os.environ.get("THEANO_FLAGS")
-    os.environ["THEANO_FLAGS"] = mine + "," + flags if mine else flags
+    users_flags = os.environ.get("THEANO_FLAGS")
+    os.environ["THEANO_FLAGS"] = users_flags + "," + flags if users_flags else flags
     os.environ.setdefault("MPLBACKEND", "Agg")
     sys.path.insert(0, os.path.abspath(args.original))
-    sys.dont_write_bytecode = True  # leave the original's folders as they are
-    sys.modules["ipdb"] = types.ModuleType("ipdb")  # every module of the original imports it
-    if not available("matplotlib.pyplot"):  # imported, but used for pictures only
+    sys.dont_write_bytecode = True  # bytecode would change the original's folders
+    sys.modules["ipdb"] = types.ModuleType("ipdb")  # the original imports it but does not use it
+    if not available("matplotlib.pyplot"):  # the original uses it for pictures only
         matplotlib = sys.modules["matplotlib"] = types.ModuleType("matplotlib")
         matplotlib.use = lambda backend: None
         matplotlib.pyplot = sys.modules["matplotlib.pyplot"] = types.ModuleType("pyplot")
@@ -252,18 +288,18 @@ def prepare_imports(args):
     for name in ("theano", "tables"):
         if not available(name):
             raise Refused(
-                "the module %s does not import in %s; run this with the Python in which the "
-                "original runs (docs/original.md)" % (name, sys.executable)
+                "%s cannot import the module %s; run this file with the Python that runs the "
+                "original (docs/original.md)" % (sys.executable, name)
             )
     import tables
 
-    if not hasattr(tables, "openFile"):  # gone since PyTables 3.2
+    if not hasattr(tables, "openFile"):  # PyTables 3.2 removed the old names
         tables.openFile = tables.open_file
         tables.File.createEArray = tables.File.create_earray
 
 
 def available(name):
-    """Whether a module can be imported."""
+    """Return whether a module can be imported."""
     try:
         __import__(name)
     except ImportError:
@@ -275,45 +311,47 @@ def available(name):
 
 
 def make_corpus(dataset, work):
-    """Write a small corpus in the files that the original reads; return its folder."""
-    where = os.path.join(work, "data")
-    os.makedirs(where)
+    """Write a small corpus in the original's file formats; return its folder."""
+    data_path = os.path.join(work, "data")
+    os.makedirs(data_path)
     rng = np.random.RandomState(1234)
     if dataset == "blizzard":
-        make_blizzard(where, rng)
+        make_blizzard(data_path, rng)
     else:
-        make_iamondb(where, rng)
-    return where
+        make_iamondb(data_path, rng)
+    return data_path
 
 
-def make_blizzard(where, rng, n_row=72, row=40):
-    """Write rows of smooth noise and their mean and deviation."""
+def make_blizzard(data_path, rng, n_row=72, width=40):
+    """Write smooth int16 noise of shape (n_row, width), and its mean and standard deviation."""
     import tables
 
-    noise = rng.normal(0, 300, size=n_row * row + 4)
-    rows = sum(noise[i : i + n_row * row] for i in range(5)).reshape(n_row, row).astype("int16")
-    with tables.open_file(os.path.join(where, FILE_NAME + ".h5"), "w") as store:
-        data = store.create_earray(store.root, "data", tables.Int16Atom(), shape=(0, row))
+    size = n_row * width
+    noise = rng.normal(0, 300, size=size + 4)
+    rows = sum(noise[i : i + size] for i in range(5)).reshape(n_row, width).astype("int16")
+    with tables.open_file(os.path.join(data_path, FILE_NAME + ".h5"), "w") as store:
+        data = store.create_earray(store.root, "data", tables.Int16Atom(), shape=(0, width))
         data.append(rows)
     X_mean, X_std = rows.mean(), rows.std()
-    np.savez(os.path.join(where, FILE_NAME + "_normal.npz"), X_mean=X_mean, X_std=X_std)
+    np.savez(os.path.join(data_path, FILE_NAME + "_normal.npz"), X_mean=X_mean, X_std=X_std)
 
 
-def make_iamondb(where, rng):
+def make_iamondb(data_path, rng):
     """Write the cache files that the original keeps next to a corpus of handwriting."""
     for name in ("lineStrokes", "ascii"):
-        os.makedirs(os.path.join(where, name))
+        os.makedirs(os.path.join(data_path, name))
     for part, n_line in (("train", 28), ("valid", 8)):
-        open(os.path.join(where, part + ".txt"), "w").close()  # no files: the cache has all
+        # The list of files is empty because the cache has all lines.
+        open(os.path.join(data_path, part + ".txt"), "w").close()
         lines = [make_line(rng, 11 + int(rng.randint(5))) for _ in range(n_line)]
         labels = [np.eye(57, dtype="int16")[rng.randint(57, size=4)] for _ in lines]
         for axis, content in (("x", lines), ("y", labels)):
-            with open(os.path.join(where, "%s_npy_%s.npy" % (part, axis)), "wb") as store:
+            with open(os.path.join(data_path, "%s_npy_%s.npy" % (part, axis)), "wb") as store:
                 pickle.dump(content, store, 0)
 
 
 def make_line(rng, n_point):
-    """Return points of a pen, one a row: 1 where it is lifted, and two coordinates."""
+    """Return the points of a pen, shape (n_point, 3): 1 if it is lifted, and two coordinates."""
     line = np.cumsum(rng.randint(-40, 60, size=(n_point, 3)), axis=0)
     line[:, 0] = rng.uniform(size=n_point) < 0.2
     line[-1, 0] = 1
@@ -324,21 +362,27 @@ def make_line(rng, n_point):
 
 
 def load_script(path):
-    """Run a script of the original as a module of its own, without its main."""
+    """Execute a script of the original as a module; this does not call its main."""
     module = types.ModuleType("original_script")
     with open(path) as script:
-        # dont_inherit: its print is a statement, whatever is imported here from __future__.
+        # dont_inherit is True because the script uses print as a statement.
         exec(compile(script.read(), path, "exec", 0, True), module.__dict__)
     return module
 
 
 def with_constants(function, pairs):
-    """Return a copy of a function that has other literals.
+    """Return a copy of a function with other literals.
+
+    Parameters
+    ----------
+    function : function
+    pairs : dict
+        Literals to replace, integers or text, old to new.
 
     Raises
     ------
     Refused
-        If a literal to exchange is not in it.
+        If the function does not contain one of the literals.
     """
     code = function.__code__
     known = [c for c in code.co_consts if type(c) in (int, str)]
@@ -371,30 +415,36 @@ def with_constants(function, pairs):
 
 @contextmanager
 def replaced(*places):
-    """Put other attributes in places: (object, name, maker of the new from the old)."""
-    before = [(where, name, getattr(where, name)) for where, name, _ in places]
+    """Replace attributes within a context.
+
+    Parameters
+    ----------
+    places : tuples (owner, name, make)
+        ``make`` returns the new attribute, given the old one.
+    """
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     try:
-        for (where, name, old), (_, _, make) in zip(before, places):
-            setattr(where, name, make(old))
+        for (owner, name, old), (_, _, make) in zip(originals, places):
+            setattr(owner, name, make(old))
         yield
     finally:
-        for where, name, old in before:
-            setattr(where, name, old)
+        for owner, name, old in originals:
+            setattr(owner, name, old)
 
 
 class OriginalProgram(object):
-    """A program of the original: what it builds, caught from outside while it builds it.
+    """A program of the original, wrapped so that a `Recorder` sees what it builds and computes.
 
     Parameters
     ----------
     label : str
-        Data set and script, such as ``blizzard_vrnn_gmm``.
+        Dataset and script, such as ``blizzard_vrnn_gmm``.
     path : str
-        The script.
+        Path of the script.
     config : dict of str to str
-        What its main is given.
+        Argument of the script's main.
     constants : dict of int to int
-        Literals of its main to exchange.
+        Literals of the script's main to replace, old to new.
     """
 
     def __init__(self, label, path, config, constants):
@@ -402,19 +452,28 @@ class OriginalProgram(object):
         pairs = dict(constants)
         if label == "blizzard_rnn_gmm":
             pairs.update((literal, config[name]) for literal, name in LITERAL_FOLDERS.items())
-        self.script = load_script(path)  # kept: Python 2 empties a module that goes away
+        self.script = load_script(path)  # Python 2 would empty an unreferenced module
         self.main = with_constants(self.script.main, pairs)
         self.has_noise = "vrnn" in label
-        self.drawn = None  # noise drawn by the step being built, None outside of scans
+        self.drawn = None  # noise drawn in the step being built; None outside of scans
         self.scans = []  # outputs and noise of each scan
-        self.layers = OrderedDict()  # what the training graph's layers give, by node
+        self.layers = OrderedDict()  # outputs of the training graph's layers, by node
         self.mainloop = None
-        self.recording = None
+        self.recorder = None
 
     def run(self, numpy_seed, mrg_seed, params=None):
-        """Call main under the seeds, watching, from parameters of a file if one is given.
+        """Call main with the given seeds and record the run.
 
-        Returns the `Recording`.
+        Parameters
+        ----------
+        numpy_seed, mrg_seed : int
+            Seeds of NumPy's generator and of Theano's.
+        params : str, optional
+            File of parameters to start from.
+
+        Returns
+        -------
+        Recorder
         """
         import theano
         from cle.cle.layers.feedforward import FullyConnectedLayer
@@ -424,7 +483,7 @@ class OriginalProgram(object):
         self.rng = default_theano_rng
         self.rng.__init__(mrg_seed)
         kind = "given" if params else "small"
-        self.recording = Recorder(self, kind, numpy_seed, mrg_seed)
+        self.recorder = Recorder(self, kind, numpy_seed, mrg_seed)
         with replaced(
             (theano, "scan", self.watch_scan),
             (theano, "function", self.watch_function),
@@ -435,17 +494,29 @@ class OriginalProgram(object):
             (self.script, "init_tparams", self.watch_initial(params)),
         ):
             np.random.seed(numpy_seed)
-            with self.recording.log():
+            with self.recorder.log():
                 self.main(self.config)
-            self.recording.finish()
+            self.recorder.finish()
         self.numpy_seed = numpy_seed
-        self.initial = self.recording.parameters_at_start
-        return self.recording
+        self.initial = self.recorder.parameters_at_start
+        return self.recorder
 
     def restart(self, kind, mrg_seed, save_path, rate=None):
-        """Train once more from larger weights with all state as at the beginning.
+        """Train again from larger weights, with all other state reset, and record the run.
 
-        The learning rate is that of the kind, unless one is given.
+        Parameters
+        ----------
+        kind : {'strong', 'clipped'}
+        mrg_seed : int
+            Seed of Theano's generator.
+        save_path : str
+            Folder of the checkpoints.
+        rate : float, optional
+            Learning rate; default is the rate of the kind.
+
+        Returns
+        -------
+        Recorder
         """
         from cle.cle.train.ext import Monitoring
         from theano.sandbox.rng_mrg import MRG_RandomStreams
@@ -472,21 +543,21 @@ class OriginalProgram(object):
         if not os.path.isdir(save_path):
             os.makedirs(save_path)
         self.config = dict(self.config, lr=str(rate), save_path=save_path)
-        self.recording = Recorder(self, kind, self.numpy_seed, mrg_seed)
-        self.recording.add_all("init", self.initial)
+        self.recorder = Recorder(self, kind, self.numpy_seed, mrg_seed)
+        self.recorder.add_all("init", self.initial)
         watching = (Monitoring, "monitor_data_based_channels", self.watch_monitoring)
-        with replaced(watching), self.recording.log():
+        with replaced(watching), self.recorder.log():
             loop.run()
-        self.recording.finish()
-        return self.recording
+        self.recorder.finish()
+        return self.recorder
 
     def watch_initial(self, path):
-        """Let parameters of a file take the place of what the script has initialised."""
+        """Replace the initial parameters of the script by those of a file, if one is given."""
 
         def watch(init_tparams):
             def watched(params):
                 if path:
-                    self.recording.add_all("init", params)
+                    self.recorder.add_all("init", params)
                     params = load_params(path, params)
                 return init_tparams(params)
 
@@ -495,7 +566,7 @@ class OriginalProgram(object):
         return watch
 
     def watch_scan(self, scan):
-        """Let the steps of a scan hand out the noise they draw."""
+        """Add the noise that the steps draw to the outputs of a scan."""
 
         def watched(fn, sequences, outputs_info):
             def step(*args):
@@ -515,7 +586,7 @@ class OriginalProgram(object):
         return watched
 
     def watch_noise(self, normal):
-        """Note the noise that a step draws, (batch, z)."""
+        """Keep the noise that a step draws, shape (batch_size, z_dim)."""
 
         def watched(*args, **kwargs):
             sample = normal(*args, **kwargs)
@@ -526,7 +597,7 @@ class OriginalProgram(object):
         return watched
 
     def watch_layer(self, fprop):
-        """Note what the layers outside of scans give the first time: in the training graph."""
+        """Keep the first output of each layer outside of scans, which is in the training graph."""
 
         def watched(node, *args, **kwargs):
             output = fprop(node, *args, **kwargs)
@@ -537,7 +608,7 @@ class OriginalProgram(object):
         return watched
 
     def watch_clipping(self, exe):
-        """Note gradients before and after they are clipped."""
+        """Keep the gradients before and after they are clipped."""
 
         def watched(extension, mainloop):
             self.mainloop, self.clipping = mainloop, extension
@@ -548,16 +619,16 @@ class OriginalProgram(object):
         return watched
 
     def watch_monitoring(self, monitor):
-        """Count the monitoring passes."""
+        """Tell the recorder when a monitoring pass begins."""
 
         def watched(extension, mainloop):
-            self.recording.begin_pass(extension, mainloop.trainlog.batch_seen)
+            self.recorder.begin_pass(extension, mainloop.trainlog.batch_seen)
             monitor(extension, mainloop)
 
         return watched
 
     def watch_function(self, function):
-        """Let the update and the monitoring hand out more than the program asks for."""
+        """Add outputs to the compiled functions of the update and of the monitoring."""
 
         def watched(*args, **kwargs):
             outputs = kwargs.get("outputs")
@@ -579,14 +650,14 @@ class OriginalProgram(object):
         return watched
 
     def update_outputs(self, cost):
-        """Return what to see of an update, by the names of a recording."""
+        """Return the additional outputs of an update, by their names in a recording."""
         import theano.tensor as T
 
         wanted = {}
         outputs, noise = self.scans[0]
         if noise is not None:
             wanted["eps"] = noise
-            wanted["recon_term"], wanted["kl_term"] = cost.owner.inputs  # it is their sum
+            wanted["recon_term"], wanted["kl_term"] = cost.owner.inputs  # the cost is their sum
         size = float(self.clipping.batch_size)
         squares = [T.sqr(T.cast(grad, "float64") / size).sum() for _, grad in self.raw]
         wanted["grad_norm"] = T.sqrt(sum(squares))
@@ -602,55 +673,77 @@ class OriginalProgram(object):
             wanted.update(("%s/000/%s" % (family, name), v) for name, v in values.items())
         return wanted
 
+    # The compiled functions serve several runs, so these look up the recorder of the current one.
+
     def before_update(self, batch):
-        """Tell the recording of the run that is on."""
-        self.recording.before_update(batch)
+        """Pass the batch of an update to the recorder of the current run."""
+        self.recorder.before_update(batch)
 
     def after_update(self, batch, outputs, seen):
-        """Tell the recording of the run that is on."""
-        self.recording.after_update(outputs, seen)
+        """Pass the outputs of an update to the recorder of the current run."""
+        self.recorder.after_update(outputs, seen)
 
     def after_monitoring(self, batch, outputs, seen):
-        """Tell the recording of the run that is on."""
-        self.recording.after_monitoring(batch, outputs, seen)
+        """Pass the outputs of a monitoring call to the recorder of the current run."""
+        self.recorder.after_monitoring(batch, outputs, seen)
 
 
 def load_params(path, params):
-    """Return parameters of a file, read by the original's function of this name.
+    """Return the parameters of a file, read by the original's function of this name.
+
+    Parameters
+    ----------
+    path : str
+    params : dict of str to ndarray
+        Initial parameters of the script.
 
     Raises
     ------
     Refused
-        If the file has other ones.
+        If the file is unreadable, or its names or shapes differ from those of ``params``.
     """
     from cle.cle import utils
 
     shapes = {name: value.shape for name, value in params.items()}
-    utils.numpy, utils.warnings = np, warnings  # which it uses and does not import
+    utils.numpy, utils.warnings = np, warnings  # the function uses them without importing them
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # it only warns of what is missing
+            warnings.simplefilter("error")  # the function only warns about missing parameters
             loaded = utils.load_params(path, OrderedDict(params))
     except (EnvironmentError, ValueError, UserWarning) as error:
         raise Refused("--params %s: %s" % (path, error))
     for name, value in loaded.items():
         if value.shape != shapes[name]:
             raise Refused(
-                "--params %s: %s has shape %s and not %s; give --set and --exchange the sizes of "
-                "the model" % (path, name, value.shape, shapes[name])
+                "--params %s: %s has shape %s and not %s; set the sizes of the model with --set "
+                "and --exchange" % (path, name, value.shape, shapes[name])
             )
     return loaded
 
 
 class Watched(object):
-    """A compiled function with further outputs, which it tells and keeps to itself."""
+    """A compiled function with additional outputs, which only the recorder sees.
+
+    Parameters
+    ----------
+    function : callable
+        The compiled function.
+    n_output : int
+        Number of outputs that the program asked for; the others follow.
+    names : list of str
+        Names of the additional outputs.
+    before : callable or None
+        Called with the batch before each call.
+    after : callable
+        Called with batch, outputs and additional outputs by name after each call.
+    """
 
     def __init__(self, function, n_output, names, before, after):
         self.function, self.n_output, self.names = function, n_output, names
         self.before, self.after = before, after
 
     def __call__(self, *batch):
-        """Call the function; return what the program asked for."""
+        """Call the function and return the outputs that the program asked for."""
         if self.before:
             self.before(batch)
         values = self.function(*batch)
@@ -660,11 +753,11 @@ class Watched(object):
 
 
 def enlarged(parameters, kind):
-    """Return larger weights, so that every part of the model matters.
+    """Return larger weights, so that every part of the model affects the cost.
 
-    The scripts' own are so small that units stay linear and the KL term is
-    nearly zero.  For ``clipped`` the outputs get small deviations too, which
-    makes the gradients huge.
+    The scripts' own weights are so small that units stay linear and the KL term
+    is nearly zero.  For ``clipped`` the outputs also get small standard
+    deviations, which make the gradients huge.
     """
     rng = np.random.RandomState(99)
     larger = OrderedDict()
@@ -685,14 +778,15 @@ def enlarged(parameters, kind):
 
 
 class Recorder(object):
-    """The arrays of one run, by name.
+    """Collects the arrays of one run, by name, while the program runs.
 
     Parameters
     ----------
     program : OriginalProgram
     kind : str
-        Of `KINDS`, or ``given``.
+        One of `KINDS`, or ``given``.
     numpy_seed, mrg_seed : int
+        Seeds of NumPy's generator and of Theano's.
     """
 
     def __init__(self, program, kind, numpy_seed, mrg_seed):
@@ -704,21 +798,21 @@ class Recorder(object):
         self.add("meta/mrg_seed", mrg_seed)
 
     def add(self, name, value):
-        """Keep a copy of a value."""
+        """Record a copy of a value."""
         self.arrays[name] = np.array(value)
 
     def add_all(self, prefix, values):
-        """Keep values by name below a prefix."""
+        """Record the values of a dictionary as ``prefix/name``."""
         for name, value in values.items():
             self.add("%s/%s" % (prefix, name), value)
 
     def add_texts(self, name, texts):
-        """Keep texts, of fixed width."""
-        self.add(name, np.array([text_of(t) for t in texts], dtype="U"))
+        """Record texts as an array of fixed-width unicode."""
+        self.add(name, np.array([text_of(text) for text in texts], dtype="U"))
 
     @contextmanager
     def log(self):
-        """Keep the lines that the program logs meanwhile."""
+        """Collect the lines that the program logs within this context."""
         handler = logging.Handler()
         handler.emit = lambda entry: self.lines.append(entry.getMessage())
         logging.getLogger().addHandler(handler)
@@ -728,54 +822,61 @@ class Recorder(object):
             logging.getLogger().removeHandler(handler)
 
     def parameters(self):
-        """Return the parameters as they are, in the script's order."""
+        """Return the current parameters, in the script's order."""
         params = self.program.mainloop.model.params
         return OrderedDict((name, p.get_value()) for name, p in params.items())
 
     def moments(self):
-        """Return both moments of each parameter; they come just before it."""
+        """Return the first and the second moments of all parameters.
+
+        In the updates the two moments of a parameter precede the parameter.
+        """
         updates = list(self.program.mainloop.updates)
         names = [variable.name for variable in updates]
-        places = [(name, names.index(name)) for name in self.program.mainloop.model.params]
+        positions = [(name, names.index(name)) for name in self.program.mainloop.model.params]
         return [
-            OrderedDict((name, updates[at - back].get_value()) for name, at in places)
+            OrderedDict((name, updates[i - back].get_value()) for name, i in positions)
             for back in (2, 1)
         ]
 
     def variable(self, name):
-        """Return the value of an update's variable, None where there is none."""
+        """Return the value of a shared variable of the update, or None without such a variable."""
         found = [v for v in self.program.mainloop.updates if v.name == name]
         return found[0].get_value() if found else None
 
+    def add_batch(self, prefix, batch):
+        """Record a batch below a prefix."""
+        for name, array in zip(("x", "mask"), batch):
+            self.add("%s/%s" % (prefix, name), numbers(array))
+
     def before_update(self, batch):
-        """Keep the batch and the carried state."""
+        """Record the batch and the carried state."""
         n_update = self.program.mainloop.trainlog.batch_seen
-        at = "update/%03d/" % n_update
+        prefix = "update/%03d" % n_update
         if n_update == 0:
             self.parameters_at_start = self.parameters()
             self.add_all("param/000", self.parameters_at_start)
-        for name, array in zip(("x", "mask"), batch):
-            self.add(at + name, numbers(array))
+        self.add_batch(prefix, batch)
         for name in ("step_count", "rnn_tm1"):
             value = self.variable(name)
             if value is not None:
-                self.add("%s%s_before" % (at, name), value)
+                self.add("%s/%s_before" % (prefix, name), value)
 
     def after_update(self, outputs, seen):
-        """Keep what an update computed; its state at the snapshots."""
-        n_update = self.program.mainloop.trainlog.batch_seen  # not counted yet
-        at = "update/%03d/" % n_update
-        self.add(at + "cost", outputs[0])
+        """Record the outputs of an update, and a snapshot if the update is in `SNAPSHOTS`."""
+        n_update = self.program.mainloop.trainlog.batch_seen  # does not count this update yet
+        prefix = "update/%03d" % n_update
+        self.add(prefix + "/cost", outputs[0])
         for name, value in seen.items():
             if "/" not in name:
-                self.add(at + name, value)
+                self.add("%s/%s" % (prefix, name), value)
             elif n_update == 0:
                 self.add(name, value)
         if n_update + 1 in SNAPSHOTS:
             self.snapshot(n_update + 1)
 
     def snapshot(self, n_update):
-        """Keep parameters and moments; of the last moments only a summary."""
+        """Record parameters and moments; the last moments only as summaries."""
         self.add_all("param/%03d" % n_update, self.parameters())
         self.add("adam_counter/%03d" % n_update, self.variable("counter"))
         for family, values in zip(("adam_m", "adam_v"), self.moments()):
@@ -786,63 +887,85 @@ class Recorder(object):
                 self.add_all("%s/%03d" % (family, n_update), values)
 
     def begin_pass(self, extension, batch_seen):
-        """Begin a monitoring pass."""
+        """Begin a monitoring pass after ``batch_seen`` updates."""
         if not self.passes_at:
-            self.add_texts("monitor_channels", [v.name for v in extension.ddout])
-            self.add_texts("monitor_data_names", [d.name for d in extension.data])
+            self.add_texts("monitor_channels", [channel.name for channel in extension.ddout])
+            self.add_texts("monitor_data_names", [data.name for data in extension.data])
         self.passes_at.append(batch_seen)
         self.n_call = 0
 
     def after_monitoring(self, batch, outputs, seen):
-        """Keep a call of the monitoring; batches repeat, so only those of the first pass."""
-        at = "monitor_call/%03d/%02d/" % (len(self.passes_at) - 1, self.n_call)
+        """Record a call of the monitoring.
+
+        All passes use the same batches, so only the first pass records them.
+        """
+        prefix = "monitor_call/%03d/%02d" % (len(self.passes_at) - 1, self.n_call)
         if len(self.passes_at) == 1:
-            for name, array in zip(("x", "mask"), batch):
-                self.add(at + name, numbers(array))
-        self.add_all(at[:-1], seen)
-        self.add(at + "out", [float(value) for value in outputs])
+            self.add_batch(prefix, batch)
+        self.add_all(prefix, seen)
+        self.add(prefix + "/out", [float(value) for value in outputs])
         self.n_call += 1
 
     def finish(self):
-        """Keep what is known at the end."""
+        """Record what is known after the last update."""
         self.snapshot(LAST)
-        program, loop = self.program, self.program.mainloop
-        log, data = loop.trainlog, loop.data.data
-        paths = ("data_path", "save_path")
-        config = sorted((k, v) for k, v in program.config.items() if k not in paths)
-        self.add_texts("config/names", [name for name, _ in config])
-        self.add_texts("config/values", [value for _, value in config])
-        self.add("constants/from", np.array(sorted(program.constants), dtype=int))
-        self.add(
-            "constants/to",
-            np.array([program.constants[c] for c in sorted(program.constants)], dtype=int),
-        )
+        self.add_settings()
+        self.add_data()
+        self.add_structure()
+        self.add_log()
+        self.add_meta()
+
+    def add_settings(self):
+        """Record the settings and the replaced literals."""
+        config, constants = self.program.config, self.program.constants
+        names = sorted(name for name in config if name not in ("data_path", "save_path"))
+        self.add_texts("config/names", names)
+        self.add_texts("config/values", [config[name] for name in names])
+        literals = sorted(constants)
+        self.add("constants/from", np.array(literals, dtype=int))
+        self.add("constants/to", np.array([constants[old] for old in literals], dtype=int))
+
+    def add_data(self):
+        """Record the statistics of the data, and the rows that a Blizzard program reads."""
+        loop = self.program.mainloop
+        data = loop.data.data
         self.add("data/X_mean", data.X_mean)
         self.add("data/X_std", data.X_std)
-        dataset, _, script = program.label.partition("_")
-        if dataset == "blizzard":
+        if self.program.label.startswith("blizzard"):
             parts = [loop.data] + [part for e in loop.extension for part in data_of(e)]
-            # A last batch may pass the end of its range.
+            # The last batch of a range may extend past its end.
             self.add("data/rows", data.data[: max(part.end + part.batch_size for part in parts)])
-        params = self.parameters()
+
+    def add_structure(self):
+        """Record names, shapes and order of parameters, nodes and updates, and the clipping."""
+        loop, params = self.program.mainloop, self.parameters()
         self.add_texts("param_names", list(params))
         self.add("param_shapes", [(p.shape + (0,))[:2] for p in params.values()])
         self.add_texts("node_names", [node.name for node in loop.model.nodes])
         self.add_texts("update_order", [str(variable.name) for variable in loop.updates])
         for name in ("scaler", "batch_size", "check_nan"):
-            self.add("clip/" + name, getattr(program.clipping, name))
+            self.add("clip/" + name, getattr(self.program.clipping, name))
+
+    def add_log(self):
+        """Record the training log, the logged lines and the saved files."""
         self.add("monitor/passes_at", self.passes_at)
-        for name, values in log.monitor.items():
+        for name, values in self.program.mainloop.trainlog.monitor.items():
             if not name.endswith("time"):
                 self.add("trainlog/" + name, np.array(values, dtype=float))
-        save_path = program.config["save_path"]
+        save_path = self.program.config["save_path"]
         files = sorted(os.listdir(save_path))
         self.add_texts("saved_files", files)
         sizes = [os.path.getsize(os.path.join(save_path, name)) for name in files]
         self.add("saved_sizes", sizes)
-        self.add_texts("log_lines", [s.replace(save_path, "SAVE_PATH/") for s in self.lines])
+        lines = [line.replace(save_path, "SAVE_PATH/") for line in self.lines]
+        self.add_texts("log_lines", lines)
+
+    def add_meta(self):
+        """Record program, kind of run, precision, versions and numbers of updates and epochs."""
         import theano
 
+        log = self.program.mainloop.trainlog
+        dataset, _, script = self.program.label.partition("_")
         self.add("meta/snapshots", [n for n in SNAPSHOTS if n <= log.batch_seen] + [LAST])
         for name, value in (
             ("dataset", dataset),
@@ -858,35 +981,38 @@ class Recorder(object):
 
 
 def data_of(extension):
-    """Return the data that an extension monitors."""
+    """Return the data that an extension monitors, or an empty list."""
     return getattr(extension, "data", None) or []
 
 
 def text_of(value):
-    """Return text of Python 2 or 3 as unicode."""
+    """Return text as unicode, in Python 2 as in Python 3."""
     return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
 def numbers(array):
-    """Return a batch as numbers: those of handwriting are arrays of objects."""
+    """Return a batch as an array of numbers; batches of handwriting are arrays of objects."""
     array = np.asarray(array)
     return array.astype("float32") if array.dtype == object else array
 
 
 def summary(array):
-    """Return size, sum, sum of squares, norm, first and last 8 entries, in float64."""
+    """Return size, sum, sum of squares, norm, first and last 8 entries: 20 numbers in float64.
+
+    Entries that a short array lacks are 0.
+    """
     flat = np.asarray(array, dtype="float64").ravel()
-    row = np.zeros(20)
+    values = np.zeros(20)
     squares = np.sum(flat**2)
-    row[:4] = flat.size, flat.sum(), squares, np.sqrt(squares)
+    values[:4] = flat.size, flat.sum(), squares, np.sqrt(squares)
     n_end = min(8, flat.size)
-    row[4 : 4 + n_end] = flat[:8]
-    row[12 : 12 + n_end] = flat[-8:]
-    return row
+    values[4 : 4 + n_end] = flat[:8]
+    values[12 : 12 + n_end] = flat[-8:]
+    return values
 
 
 def versions():
-    """Return the versions in use, as text."""
+    """Return the versions of Python, Theano, NumPy, SciPy and PyTables, as text."""
     import scipy
     import tables
     import theano
@@ -901,7 +1027,7 @@ def versions():
 
 
 def write(path, arrays):
-    """Write a recording; the file appears when it is whole."""
+    """Write a recording under a temporary name and rename it when it is complete."""
     temporary = path + ".tmp"
     try:
         with open(temporary, "wb") as store:

@@ -1,1 +1,4 @@
-"""Showing a comparison: on the terminal, as a page, with charts."""
+"""Show a comparison on the terminal, and on an HTML page with charts.
+
+No counterpart in the original.
+"""

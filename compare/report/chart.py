@@ -1,4 +1,4 @@
-"""Curves of original and port laid over each other, their difference below, as SVG."""
+"""Draw the curves of the original and the port in one SVG plot, with their difference below."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from compare.differences import Difference
 WIDTH, LEFT, RIGHT = 460, 78, 10
 TOP, UPPER, GAP, LOWER, BOTTOM = 26, 130, 16, 76, 34
 HEIGHT = TOP + UPPER + GAP + LOWER + BOTTOM
-SMALLEST = 1e-17  # relative differences below are drawn as if they were 0
-N_LABELS = 6  # along the x axis, at most
+SMALLEST = 1e-17  # smaller relative differences, and 0, are drawn as this
+MAX_LABELS = 6  # along the x axis
 
 
-def chart(title: str, differences: Sequence[Difference], x_label: str = "update") -> str:
+def chart(title: str, differences: Sequence[Difference]) -> str:
     """Draw one quantity over the updates.
 
     Parameters
     ----------
     title : str
     differences : list of Difference
-        At least one, in order.
-    x_label : str
-        What the x axis counts.
+        At least one, in the order of updates.
 
     Returns
     -------
     str
-        An ``<svg>`` element.  Above, the original as a broad band with the
-        port as a thin line on it; below, the relative difference with what is
-        allowed, on a logarithmic scale.
+        An ``<svg>`` element.  The upper plot shows the original as a broad band
+        with the port as a thin line on it.  The lower plot shows the relative
+        difference and its limit on a logarithmic scale.
     """
-    xs = [float(d.at) for d in differences]
+    xs = [float(d.update) for d in differences]
     x_of = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    values = [v for d in differences for v in (d.original, d.port) if math.isfinite(v)]
+    values = [value for d in differences for value in (d.original, d.port) if math.isfinite(value)]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
     y_of = _scale(low - margin, high + margin, TOP + UPPER, TOP)
@@ -43,19 +41,19 @@ def chart(title: str, differences: Sequence[Difference], x_label: str = "update"
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)}: original and port, and their difference">',
         f'<text class="title" x="{LEFT}" y="16">{escape(title)}</text>',
-        *(_label(LEFT - 6, y_of(v) + 4, f"{v:.5g}") for v in _ends(low, high)),
+        *(_label(LEFT - 6, y_of(value) + 4, f"{value:.5g}") for value in _ends(low, high)),
         _frame(TOP, UPPER),
         _curve("original", [(x_of(x), y_of(d.original)) for x, d in zip(xs, differences)]),
         _curve("port", [(x_of(x), y_of(d.port)) for x, d in zip(xs, differences)]),
         *_difference(differences, [x_of(x) for x in xs]),
-        *_x_axis(xs, x_of, x_label),
+        *_x_axis(xs, x_of),
         "</svg>",
     ]
     return "\n".join(parts)
 
 
 def _difference(differences: Sequence[Difference], positions: Sequence[float]) -> list[str]:
-    """Lower plot: relative difference and what is allowed, logarithmic."""
+    """Draw the relative difference and its limit on a logarithmic scale."""
     top = TOP + UPPER + GAP
     shown = [_log(d.relative) for d in differences]
     limits = [_log(d.allowed) for d in differences if d.allowed is not None]
@@ -77,7 +75,7 @@ def _difference(differences: Sequence[Difference], positions: Sequence[float]) -
 
 
 def _log(value: float) -> float:
-    """Logarithm that can be drawn: of 0 the smallest, of what is not finite the largest."""
+    """Return a logarithm that can be drawn, also for 0, NaN and infinity."""
     if not math.isfinite(value):
         return 2.0
     return math.log10(max(value, SMALLEST))
@@ -102,7 +100,7 @@ def _label(x: float, y: float, text: str) -> str:
 
 
 def _curve(kind: str, points: Sequence[tuple[float, float]]) -> str:
-    """Line through the points; where one is not finite, there is a gap."""
+    """Draw a line through the points, with a gap at points that are not finite."""
     path, pen_up = [], True
     for x, y in points:
         if math.isfinite(y):
@@ -111,16 +109,15 @@ def _curve(kind: str, points: Sequence[tuple[float, float]]) -> str:
     return f'<path class="{kind}" d="{" ".join(path)}"/>'
 
 
-def _x_axis(xs: Sequence[float], x_of: Callable[[float], float], x_label: str) -> list[str]:
+def _x_axis(xs: Sequence[float], x_of: Callable[[float], float]) -> list[str]:
     y = HEIGHT - BOTTOM + 14
-    step = math.ceil(len(xs) / N_LABELS)
+    step = math.ceil(len(xs) / MAX_LABELS)
     labels = [
         f'<text class="tick" x="{x_of(x):.1f}" y="{y}" text-anchor="middle">{x:g}</text>'
         for x in xs[::step]
     ]
     middle = (LEFT + WIDTH - RIGHT) / 2
-    name = escape(x_label)
     labels.append(
-        f'<text class="tick" x="{middle:.0f}" y="{y + 15}" text-anchor="middle">{name}</text>'
+        f'<text class="tick" x="{middle:.0f}" y="{y + 15}" text-anchor="middle">update</text>'
     )
     return labels

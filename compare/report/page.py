@@ -1,4 +1,4 @@
-"""Comparisons as one self-contained HTML page."""
+"""Show comparisons on one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 from compare.differences import Comparison, Difference, Section
 from compare.report.chart import chart
-from compare.report.terminal import by_name, group, verdict_of
+from compare.report.terminal import cases_by_reason, verdict_of, worst_by_name
 
 STYLE = """
 :root { --ink: #1b1f24; --soft: #667; --line: #d5d9e0; --paper: #fff; --panel: #f6f7f9;
@@ -60,7 +60,7 @@ def page(comparisons: Sequence[Comparison]) -> str:
     Returns
     -------
     str
-        An HTML document that loads nothing from anywhere.
+        An HTML document that loads no other files.
     """
     return "\n".join(_page(comparisons))
 
@@ -69,20 +69,16 @@ def _page(comparisons: Sequence[Comparison]) -> Iterator[str]:
     n_differ = sum(not comparison.ok for comparison in comparisons)
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>The port beside the original</title>\n<style>{STYLE}</style>\n</head>\n<body>"
-    yield "<h1>The port beside the original</h1>"
+    yield f"<title>Port and original</title>\n<style>{STYLE}</style>\n</head>\n<body>"
+    yield "<h1>Port and original</h1>"
+    word, text = ("DIFFERS", f"{n_differ} differ") if n_differ else ("agrees", "all agree")
+    yield f"<p>{_count(comparisons)} repeated; {_verdict(word, text)}</p>"
     yield (
-        f"<p>{_count(comparisons)} repeated; "
-        + (_verdict("agrees", "all agree") if not n_differ else "")
-        + (_verdict("DIFFERS", f"{n_differ} differ") if n_differ else "")
-        + "</p>"
-    )
-    yield (
-        '<p class="soft">In each curve'
+        '<p class="soft">Upper plots:'
         '<span class="key" style="border-top: 6px solid var(--original)"></span>original'
-        '<span class="key" style="border-top: 2px solid var(--port)"></span>port; below, the '
-        "relative difference (0 is drawn as 1e-17)"
-        '<span class="key" style="border-top: 2px dashed var(--bad)"></span>and what is allowed.'
+        '<span class="key" style="border-top: 2px solid var(--port)"></span>port. Lower plots: '
+        "relative difference (0 is drawn as 1e-17) and"
+        '<span class="key" style="border-top: 2px dashed var(--bad)"></span>its limit.'
         "</p>"
     )
     if len(comparisons) > 1:
@@ -114,13 +110,13 @@ def _comparison(comparison: Comparison, number: int) -> Iterator[str]:
         yield (
             f'<p class="parted">They part at <b>{escape(first.place)}</b>: original '
             f"{first.original:.12g}, port {first.port:.12g}, relative difference "
-            f"{first.relative:.1e} where {first.allowed:.1e} is allowed.</p>"
+            f"{first.relative:.1e}, allowed {first.allowed:.1e}.</p>"
         )
     yield from _overview(comparison)
-    over_time = [section for section in comparison.sections if section.by_update]
-    if over_time:
+    by_update = [section for section in comparison.sections if section.by_update]
+    if by_update:
         yield '<div class="curves">'
-        yield from (chart(section.title, section.differences) for section in over_time)
+        yield from (chart(section.title, section.differences) for section in by_update)
         yield "</div>"
     for section in comparison.sections:
         yield from _details(section)
@@ -143,12 +139,12 @@ def _overview(comparison: Comparison) -> Iterator[str]:
             f'<td class="left">{escape(furthest.place)}</td></tr>'
         )
     yield "</table></div>"
-    for reason, cases in group(comparison.left_out).items():
+    for reason, cases in cases_by_reason(comparison.left_out).items():
         yield f'<p class="soft">Not repeated, {escape(reason)}: {escape(", ".join(cases))}</p>'
 
 
 def _details(section: Section) -> Iterator[str]:
-    rows = section.differences if section.by_update else by_name(section)
+    shown = section.differences if section.by_update else worst_by_name(section)
     yield f"<details><summary>{escape(section.title)}: numbers</summary>"
     if section.note:
         yield f'<p class="soft">{escape(section.note)}</p>'
@@ -157,7 +153,7 @@ def _details(section: Section) -> Iterator[str]:
         '<div class="scroll"><table><tr><th>where</th><th>original</th><th>port</th>'
         "<th>absolute</th><th>relative</th><th>noise</th><th>allowed</th><th>ulp</th></tr>"
     )
-    for d in rows:
+    for d in shown:
         kind = "" if d.ok else ' class="differs"'
         ulps = "-" if d.ulps is None else str(d.ulps)
         yield (
@@ -169,14 +165,11 @@ def _details(section: Section) -> Iterator[str]:
 
 
 def _channels(section: Section) -> Iterator[str]:
-    """Curves of names that have a number at each of several updates, one number each."""
+    """Draw a curve for each monitored channel."""
     if section.title != "monitored channels":
         return
-    names: dict[str, list[Difference]] = {}
-    for difference in section.differences:
-        names.setdefault(difference.name, []).append(difference)
     yield '<div class="curves">'
-    yield from (chart(name, rows) for name, rows in names.items())
+    yield from (chart(name, differences) for name, differences in section.by_name().items())
     yield "</div>"
 
 

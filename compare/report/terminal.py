@@ -1,4 +1,4 @@
-"""A comparison as text for the terminal, at most 100 columns wide."""
+"""Show a comparison as text for the terminal, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ COLORS = {"agrees": "32", "DIFFERS": "31;1", "no verdict": "33"}
 
 
 def wants_colors(stream: TextIO) -> bool:
-    """Whether a stream is a terminal whose user has not asked for plain text (NO_COLOR)."""
+    """Return whether a stream is a terminal with colors and NO_COLOR is not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def report(comparison: Comparison, tables: bool, colors: bool = False) -> str:
-    """Show a comparison: what was compared, a verdict for each section, where they part.
+    """Show the facts of a comparison, a verdict for each section, and where the programs part.
 
     Parameters
     ----------
     comparison : Comparison
     tables : bool
-        Whether every number is shown, not only the verdicts.
+        Show every number, not only the verdicts.
     colors : bool
-        Whether verdicts are coloured.
+        Color the verdicts.
 
     Returns
     -------
@@ -46,11 +46,11 @@ def _lines(comparison: Comparison, tables: bool, colors: bool) -> Iterator[str]:
             yield ""
             yield from _table(section)
         yield ""
-    heads = f"{'compared':>8}{'relative':>9}{'noise':>9}{'allowed':>9}  furthest"
-    yield f"  {'':<11}{'section':<37}{heads}"
+    columns = f"{'compared':>8}{'relative':>9}{'noise':>9}{'allowed':>9}  furthest"
+    yield f"  {'':<11}{'section':<37}{columns}"
     for section in comparison.sections:
         yield _verdict(section, colors)
-    for reason, cases in group(comparison.left_out).items():
+    for reason, cases in cases_by_reason(comparison.left_out).items():
         line = f"not repeated, {reason}: {', '.join(cases)}"
         yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
     first = comparison.first()
@@ -64,33 +64,31 @@ def _lines(comparison: Comparison, tables: bool, colors: bool) -> Iterator[str]:
 
 
 def summary(comparisons: Sequence[Comparison], colors: bool = False) -> str:
-    """Say in one line whether all agree."""
+    """Return one line that says whether all comparisons agree."""
     n = len(comparisons)
     n_differ = sum(not comparison.ok for comparison in comparisons)
     if n_differ:
         text = f"{n_differ} of {n} recordings: the port DIFFERS from the original"
         return _colored(text, "DIFFERS", colors)
-    what = "1 recording" if n == 1 else f"{n} recordings"
-    return _colored(f"{what}: the port agrees with the original", "agrees", colors)
+    count = "1 recording" if n == 1 else f"{n} recordings"
+    return _colored(f"{count}: the port agrees with the original", "agrees", colors)
 
 
 def verdict_of(section: Section) -> str:
-    """Word for a section: 'agrees', 'DIFFERS', or 'no verdict' where nothing can be said."""
+    """Return 'agrees', 'DIFFERS', or 'no verdict' if no difference of the section is judged."""
     if not section.ok:
         return "DIFFERS"
     return "agrees" if section.judged else "no verdict"
 
 
-def by_name(section: Section) -> list[Difference]:
-    """Largest difference of each name, in the order of their first appearance."""
-    groups: dict[str, list[Difference]] = {}
-    for difference in section.differences:
-        groups.setdefault(difference.name, []).append(difference)
-    return [found for group in groups.values() if (found := worst(group)) is not None]
+def worst_by_name(section: Section) -> list[Difference]:
+    """Return the worst difference of each name, in the order in which the names first occur."""
+    groups = section.by_name().values()
+    return [difference for group in groups if (difference := worst(group)) is not None]
 
 
-def group(left_out: dict[str, str]) -> dict[str, list[str]]:
-    """Cases that were not repeated, by reason."""
+def cases_by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
+    """Group the cases that were not repeated by reason."""
     groups: dict[str, list[str]] = {}
     for case, reason in left_out.items():
         groups.setdefault(reason, []).append(case)
@@ -99,13 +97,13 @@ def group(left_out: dict[str, str]) -> dict[str, list[str]]:
 
 def _table(section: Section) -> Iterator[str]:
     yield _clip(f"  {section.title}" + (f" ({section.note})" if section.note else ""))
-    first = "update" if section.by_update else "name"
+    first_column = "update" if section.by_update else "name"
     yield (
-        f"  {first:<18} {'original':>18} {'port':>18} {'absolute':>8} {'relative':>8} {'noise':>8} "
-        f"{'ulp':>8}"
+        f"  {first_column:<18} {'original':>18} {'port':>18} {'absolute':>8} {'relative':>8} "
+        f"{'noise':>8} {'ulp':>8}"
     )
-    for d in section.differences if section.by_update else by_name(section):
-        name = str(d.at) if section.by_update else d.name
+    for d in section.differences if section.by_update else worst_by_name(section):
+        name = str(d.update) if section.by_update else d.name
         yield (
             f"  {_shortened(name, 18):<18} {d.original:>18.12g} {d.port:>18.12g} "
             f"{d.absolute:>8.1e} {d.relative:>8.1e} {d.noise:>8.1e} {_count(d.ulps):>8}"
@@ -118,7 +116,7 @@ def _verdict(section: Section, colors: bool) -> str:
     furthest = section.worst()
     assert furthest is not None  # sections are not empty
     allowed = "-" if furthest.allowed is None else f"{furthest.allowed:.1e}"
-    name = f"update {furthest.at}" if section.by_update else furthest.name
+    name = f"update {furthest.update}" if section.by_update else furthest.name
     line = (
         f"{_shortened(section.title, 37):<37}{len(section.differences):>8}"
         f"{furthest.relative:>9.1e}{furthest.noise:>9.1e}{allowed:>9}  {_shortened(name, 13)}"

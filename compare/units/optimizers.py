@@ -60,7 +60,7 @@ def adam(variant: str, case: Arrays, start: Arrays, grads: Arrays) -> dict[str, 
     for n in range(len(grads["b_h"])):
         step(*(grads[name][n] for name in OPTIMIZED))
         for name, p in values.items():
-            after[name].append(p.get_value())
+            after[name].append(np.asarray(p.get_value()))
     # The original creates the counter last.
     counter, *moments = optimizer.state.values()
     slots = {f"slot{i:02d}": variable for i, variable in enumerate([*moments, counter])}
@@ -87,7 +87,7 @@ def clipping(case: Arrays, start: Arrays) -> dict[str, NDArray]:
 
 
 def weight_norm(case: Arrays, start: Arrays) -> dict[str, NDArray]:
-    """Repeat `WeightNorm` on parameters times ``scale``, and on a parameter of 9s without a name."""
+    """Repeat `WeightNorm` on parameters times ``scale``, and on an unnamed one that is all 9."""
     scale = float(case["scale"])
     unnamed = sharedX(np.zeros((3, 4)))
     updates: dict[Any, Any] = {p: p * scale for p in optimized(start).values()}

@@ -15,6 +15,7 @@ import tempfile
 import traceback
 import warnings
 from pathlib import Path
+from typing import Any
 
 import hdf5plugin  # noqa: F401  # before anything is watched
 import numpy as np
@@ -62,7 +63,7 @@ def fuzz(
     for content in seeds:  # also imports whatever is imported late
         path.write_bytes(content)
         assert outcome(reader, path) == "read"
-    result = {"reader": name, "read": 0, "refused": 0, "failures": []}
+    result: dict[str, Any] = {"reader": name, "read": 0, "refused": 0, "failures": []}
     before = watch.reset_peak()
     for number in range(first, first + cases):
         path.write_bytes(case(seeds, seed, number))

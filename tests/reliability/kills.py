@@ -22,12 +22,9 @@ from pathlib import Path
 import numpy as np
 import pytensor
 
-import cle_port.train
-import cle_port.train.ext
 from cle_port.train import checkpoint
 from models.running.files import _leftovers
 from tests.test_resume import assert_same, make
-from tests.units import compile_plainly
 
 RUN = Path("run")  # relative: each trial has a current folder of its own
 CHECKPOINT = RUN / "m.npz"
@@ -97,10 +94,8 @@ def trial(mainloop, folder: Path, whole: Path, rng, seconds: float, most: int) -
     return count
 
 
-def survive(kills: int, seed: int, folder: Path) -> dict[str, int]:
+def survive(kills: int, seed: int, folder: Path) -> dict[str, float]:
     """Kill runs until there were ``kills`` of them; return the sums of what was counted."""
-    for module in (cle_port.train, cle_port.train.ext):
-        module.compile_function = compile_plainly
     rng = np.random.default_rng(seed)
     os.chdir(folder)
     with pytensor.config.change_flags(floatX="float64"):
@@ -110,7 +105,7 @@ def survive(kills: int, seed: int, folder: Path) -> dict[str, int]:
         began = time.perf_counter()
         assert finished(start(mainloop, whole))
         seconds = time.perf_counter() - began
-        total = {"kills": 0, "runs": 0}
+        total: dict[str, float] = {"kills": 0, "runs": 0}
         while total["kills"] < kills:
             count = trial(mainloop, folder / f"{total['runs']}", whole, rng, seconds, 3)
             total = {key: total.get(key, 0) + count.get(key, 0) for key in total | count}

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 EXECUTING = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "subprocess.Popen",
@@ -26,14 +27,17 @@ def watched(*folders: Path) -> Iterator[list[str]]:
         seen; they are given no name of a file to write to.
     """
     complaints: list[str] = []
-    if not getattr(watched, "hooked", False):
-        sys.addaudithook(_hook)  # for good: there is no way to take it off
-        watched.hooked = True
+    _hook_once()
     _watched.append((complaints, tuple(os.path.realpath(folder) for folder in folders)))
     try:
         yield complaints
     finally:
         _watched.pop()
+
+
+@cache
+def _hook_once():
+    sys.addaudithook(_hook)  # for good: Python cannot remove it
 
 
 def _hook(event, arguments):
