@@ -36,6 +36,12 @@ LAYERS = (
     ("models.programs",),
     ("models.sampling",),
     ("models.sample",),
+    ("compare.tolerances", "compare.recording"),
+    ("compare.differences",),
+    ("compare.units", "compare.replay"),
+    ("compare.verdicts",),
+    ("compare.report",),
+    ("compare.original",),
     ("compare",),
     ("benchmarks",),
 )

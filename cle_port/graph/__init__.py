@@ -214,7 +214,7 @@ def zeros_unfolded() -> Iterator[None]:
 
     The gradient of a scan sums each weight's gradient into zeros for all steps;
     a later rewriting keeps one step of these zeros.  Constant folding runs first
-    and would allocate about 10 GB of zeros for the paper's handwriting model.
+    and would write out gigabytes of them for the paper's handwriting model.
     """
     # PyTensor asks only this method: no setting controls it.
     fold = Alloc.do_constant_folding
