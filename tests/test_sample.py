@@ -389,8 +389,9 @@ def test_temperature_scales_the_noise(folders):
     assert one.u.max() < 1
 
 
-def test_floatX_stays(folders, tmp_path):
+def test_floatX_stays(folders, tmp_path, monkeypatch):
     """Loading and sampling take the checkpoint's precision and give the process's back."""
+    monkeypatch.setattr(sample_files, "has_matplotlib", lambda: False)  # pictures take time
     args = tiny("blizzard", folders, floatX="float64")
     path = save_checkpoint("vrnn_gmm", args, tmp_path / "m.npz")
     with pytensor.config.change_flags(floatX="float32"):

@@ -96,9 +96,11 @@ def _generation_graph(
     def inner_fn(
         eps_z_t: TensorVariable, eps_x_t: TensorVariable, u_t: TensorVariable, s_tm1: TensorVariable
     ) -> list[TensorVariable]:
-        return net.generate_fn(
+        s_t, x_t, mean_t = net.generate_fn(
             eps_z_t, s_tm1, lambda theta: net.theta.sample(theta, eps_x_t, u_t, gmm, temperature)
         )
+        # PyTensor 3.0 loses the batch size in the draw, and scan wants to know a size of 1.
+        return [pt.specify_shape(s_t, s_tm1.type.shape), x_t, mean_t]
 
     s, x, mean = pytensor.scan(
         fn=inner_fn,
