@@ -1,7 +1,7 @@
-"""Scalars of the models: what is trained, and what is monitored.
+"""Costs and monitored channels of the models.
 
-Counterpart: the costs and ``max_x``, ``mean_x`` ... in the eight scripts of
-``models/`` there.
+Counterpart: the costs and ``max_x``, ``mean_x`` ... in the original's eight
+scripts.
 """
 
 from __future__ import annotations

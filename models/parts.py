@@ -66,17 +66,21 @@ class Init:
 
 
 class _Zeros(InitCell):
-    """Zeros for a model of about so many parameters."""
+    """Zeros, for a model of at most so many parameters; orthogonal matrices too."""
 
     def __init__(self, n_param: float) -> None:
         super().__init__("zeros")
-        self.left = 4 * n_param  # twice the need: each layer is initialised twice
+        self.left = 4 * n_param  # each layer is initialised twice, and a margin
 
     def zeros(self, shape: Shape) -> NDArray:
         self.left -= math.prod((shape,) if isinstance(shape, int) else shape)
         if self.left < 0:
             raise ValueError("its settings ask for more parameters than it has")
         return super().zeros(shape)
+
+    def ortho(self, shape: Shape) -> NDArray:
+        """Zeros: an LSTM asks for orthogonal matrices by this name."""
+        return self.zeros(shape)
 
 
 def layer(

@@ -26,7 +26,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a file: the project's packages win over installed ones
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cle_port.cost import BiGauss, Gaussian
 from cle_port.layers.recurrent import LSTM

@@ -12,9 +12,10 @@ whole line (IAM-OnDB), in nats::
 
     nll = -log p(x_t | h_{t-1})
 
-The file reads as the original's ``main``: settings, data, nodes and parameters
-(`rnn_gmm`, `RNN`), the step `inner_fn`, scan, cost, the monitored graph,
-``monitor_fn``, model, optimizer, extensions, training (`blizzard`, `iamondb`).
+The file follows the original's ``main``: settings, nodes and parameters
+(`rnn_gmm`, `RNN`), the step `inner_fn`, scan, cost; then, for each data set
+(`blizzard`, `iamondb`), data, carried state, the monitored graph,
+``monitor_fn``, model, optimizer, extensions, training.
 
 Examples
 --------
@@ -33,7 +34,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a file: the project's packages win over installed ones
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pytensor
@@ -105,7 +107,7 @@ class RNN:
     density : callable
         Negative log-density of x_t from these parameters, of `cle_port.cost`.
     init : Init, optional
-        Initial values; the default are those of the seed.
+        Initial values; default: those of the seed.
 
     Attributes
     ----------
@@ -187,7 +189,7 @@ class RNN:
             and of the decoder by their names, shapes (T, B, ...).
         """
         features = self.x.fprop_all([x], self.params)
-        *_, x_4 = features.values()  # the last layer, the 4th as on Blizzard
+        *_, x_4 = features.values()  # the last layer; on Blizzard it is the 4th
 
         s = pytensor.scan(
             fn=self.inner_fn, sequences=[x_4], outputs_info=[s_0], return_updates=False
@@ -290,8 +292,9 @@ def blizzard(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
     net = make_net(args)
     run.describe(net.params)
 
-    # Trained: rows of consecutive batches follow each other in the recordings.  So the state is
-    # carried over (truncated backpropagation through time) and reset every reset_freq updates.
+    # The trained graph.  Rows of consecutive batches follow each other in the recordings: the state
+    # is carried over (truncated backpropagation) and reset every reset_freq updates.  run.part is
+    # the share of a device in the batch; on one device it is the whole batch.
     x = train_data.theano_vars(args.batch_size)
     step_count = sharedX(0, name="step_count")
     rnn_tm1 = sharedX(np.zeros((args.batch_size, net.rnn.state_dim)), name="rnn_tm1")
@@ -303,7 +306,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
     tensors = net.fprop(run.part(x), s_0)
     (nll,) = net.cost(run.part(x), tensors)
 
-    # Monitored: another batch size, from a state of zeros.  Each device takes a whole batch.
+    # The monitored graph has another batch size and starts from zeros; no device shares a batch.
     m_x = valid_data.theano_vars(args.m_batch_size * args.devices)
     m_s_0 = net.rnn.get_init_state(args.m_batch_size)
     m_tensors = net.fprop(run.part(m_x), m_s_0)

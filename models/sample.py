@@ -26,7 +26,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a file: the project's packages win over installed ones
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for the samples (default: the folder samples beside the checkpoint)",
     )
     add("--backend", choices=BACKENDS, default="auto", help="compiler to use")
-    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--quiet", action="store_true", help="print only warnings and errors")
     return parser
 
 
@@ -256,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : list of str, optional
-        Arguments; the default are those of the process.
+        Arguments; default: those of the process.
 
     Returns
     -------

@@ -172,7 +172,7 @@ class Settings:
         of_call=True,
     )
     floatX: str = _setting("float32", "precision", choices=("float32", "float64"))
-    quiet: bool = _setting(False, "print nothing but errors", of_call=True)
+    quiet: bool = _setting(False, "print only warnings and errors", of_call=True)
     keep: int = _setting(
         0,
         "how many of the last checkpoints to keep beside the newest",
@@ -259,8 +259,8 @@ def parse(
     constants : mapping of str to mapping
         The program's own values of settings, such as its widths, by data set.
     saved : mapping, optional
-        Settings of the checkpoint that is resumed: they win over what stands in
-        the data set's file, and are won over by what the user gives.
+        Settings of the checkpoint that is resumed.  They override the data set's
+        file; what the user gives overrides them.
 
     Returns
     -------

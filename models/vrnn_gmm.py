@@ -14,10 +14,11 @@ Training minimises the bound (11) on the negative log-likelihood of a frame
 
     nll_upper_bound = -log p(x_t | z_t, h_{t-1}) + KL(q(z_t | .) || p(z_t | .))
 
-The file reads as the original's ``main``: settings, data, nodes and parameters
-(`vrnn_gmm`, `VRNN`), the step `inner_fn`, scan, costs, the monitored graph,
-``monitor_fn``, model, optimizer, extensions, training (`blizzard`, `iamondb`).
-docs/fidelity.md has a table of its sections beside the original's lines.
+The file follows the original's ``main``: settings, nodes and parameters
+(`vrnn_gmm`, `VRNN`), the step `inner_fn`, scan, costs; then, for each data set
+(`blizzard`, `iamondb`), data, carried state, the monitored graph,
+``monitor_fn``, model, optimizer, extensions, training.  docs/fidelity.md has a
+table of its sections beside the original's lines.
 
 Examples
 --------
@@ -36,7 +37,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a file: the project's packages win over installed ones
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pytensor
@@ -133,7 +135,7 @@ class VRNN:
     density : callable
         Negative log-density of x_t from these parameters, of `cle_port.cost`.
     init : Init, optional
-        Initial values; the default are those of the seed.
+        Initial values; default: those of the seed.
 
     Attributes
     ----------
@@ -336,7 +338,7 @@ class VRNN:
         terms = self.terms(x, tensors)
         recon_term = named(average(terms["recon"], mask), "recon_term")
         kl_term = named(average(terms["kl"], mask), "kl_term")
-        nll_upper_bound = named(recon_term + kl_term, "nll_upper_bound")
+        nll_upper_bound = named(recon_term + kl_term, "nll_upper_bound")  # (11)
         return [nll_upper_bound, recon_term, kl_term]
 
     def channels(
@@ -402,8 +404,9 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     net = make_net(args)
     run.describe(net.params)
 
-    # Trained: rows of consecutive batches follow each other in the recordings.  So the state is
-    # carried over (truncated backpropagation through time) and reset every reset_freq updates.
+    # The trained graph.  Rows of consecutive batches follow each other in the recordings: the state
+    # is carried over (truncated backpropagation) and reset every reset_freq updates.  run.part is
+    # the share of a device in the batch; on one device it is the whole batch.
     x = train_data.theano_vars(args.batch_size)
     eps = net.noise(x)
     step_count = sharedX(0, name="step_count")
@@ -416,7 +419,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     tensors = net.fprop(run.part(x), s_0, run.part(eps))
     nll_upper_bound, recon_term, kl_term = net.cost(run.part(x), tensors)
 
-    # Monitored: another batch size, from a state of zeros.  Each device takes a whole batch.
+    # The monitored graph has another batch size and starts from zeros; no device shares a batch.
     m_x = valid_data.theano_vars(args.m_batch_size * args.devices)
     m_eps = net.noise(m_x)
     m_s_0 = net.rnn.get_init_state(args.m_batch_size)

@@ -6,6 +6,7 @@ import pytensor.tensor as pt
 import pytest
 
 from cle_port.layers import InitCell, StemCell
+from cle_port.layers.recurrent import LSTM
 from models.parts import (
     GaussianNet,
     Init,
@@ -48,6 +49,19 @@ def test_Init_is_the_generator_of_its_seed():
     np.testing.assert_array_equal(init.W.get(2), rng.uniform(-0.08, 0.08, 2))
     np.testing.assert_array_equal(init.b.get(2), [0, 0])
     np.testing.assert_array_equal(init.b_sig.get(2), [0.6, 0.6])
+
+
+def test_Init_without_a_seed_draws_nothing():
+    """Orthogonal matrices would take minutes, and they count as parameters, too."""
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    init = Init(None, n_param=100)
+    cells = {"init_W": init.W, "init_U": init.U, "init_b": init.b}
+    net = LSTM(name="rnn", parent=["x"], parent_dim=[2], nout=4, **cells)
+    assert not any(value.any() for value in initialize([net]).values())
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    large = LSTM(name="rnn", parent=["x"], parent_dim=[1], nout=40, **cells)
+    with pytest.raises(ValueError, match="more parameters than it has"):
+        large.initialize()
 
 
 def test_only_standard_deviations_have_a_floor_and_a_bias_of_their_own():

@@ -386,6 +386,16 @@ def test_the_main_loop_treats_all_extensions_alike(quick, tmp_path, caplog):
         make(tmp_path, OfAUser()).resume(foreign(tmp_path))
 
 
+def test_extensions_resume_all_or_none(quick, tmp_path):
+    """The second one does not find its state; the first one is as it was before."""
+    make(tmp_path, max_updates=3).run()
+    mainloop = make(tmp_path, OfAUser())
+    best = [extension.state() for extension in mainloop.extension]
+    with pytest.raises(UserError, match="of a user"):
+        mainloop.resume(tmp_path / "m.npz")
+    assert [extension.state() for extension in mainloop.extension] == best
+
+
 def foreign(folder: Path) -> Path:
     """A checkpoint without the extension's state."""
     arrays, meta = checkpoint.load(folder / "m.npz")

@@ -31,6 +31,7 @@ from cle_port.train.ext import (
     WeightNorm,
 )
 from cle_port.train.opt import Adam, Optimizer
+from cle_port.train.saving import Failed
 from cle_port.utils import sharedX
 from tests.uncompiled import Uncompiled
 from tests.units import compile_plainly
@@ -633,6 +634,19 @@ def test_no_checkpoint_is_replaced_by_one_that_is_of_no_use(tmp_path):
     with pytest.raises(UserError, match=r"^w has entries that are not finite after 1 updates"):
         mainloop.run()
     assert checkpoint.load(tmp_path / "m.npz")[0]["w"] == 1.0
+
+
+def test_unknown_on_nan():
+    with pytest.raises(ValueError, match="unknown on_nan 'ignore'; choose one of stop, skip, orig"):
+        mainloop_with([], on_nan="ignore")
+
+
+def test_the_rescue_tells_of_its_own_file_only(tmp_path):
+    """The best model may wait for the disk; the state before the update is written."""
+    mainloop = with_bad_batch(tmp_path, np.nan, "stop")
+    mainloop.saving._note_failure(Failed(tmp_path / "b.npz", ({}, {}), OSError(28, "full")), "best")
+    with pytest.raises(UserError, match=r"the state before it is in .*m\.npz"):
+        mainloop.run()
 
 
 # --- a disk that refuses --------------------------------------------------------------------

@@ -28,7 +28,7 @@ from cle_port.data import Batches
 from cle_port.data.noise import Noise
 from cle_port.errors import UserError
 from cle_port.graph import Compiler, building
-from cle_port.graph.devices import mean_over_devices
+from cle_port.graph.devices import is_first_process, mean_over_devices
 from cle_port.graph.lengths import PerLength
 from cle_port.graph.working_memory import kept_memory
 from cle_port.models import Model
@@ -71,7 +71,7 @@ class Training:
     outputs : tensor or list of tensors
         Scalars that every update returns, logged as ``this_batch_<name>``.
     debug_print : int or bool
-        Print the graph of outputs and updates before it is compiled.
+        Print the graph of outputs and updates, as it was before compilation.
     trainlog : TrainLog, optional
         Log to continue; the default is a new one.
     extension : list of Extension, optional
@@ -103,7 +103,7 @@ class Training:
     saving : Saving
         Writes the checkpoints.
     position : dict or None
-        Where a run resumed from the next checkpoint continues; None means here.
+        Where a run resumed from the next checkpoint continues; None: at the current update.
     is_resumed : bool
 
     Notes
@@ -144,6 +144,8 @@ class Training:
         self.compiler = compiler or Compiler()
         self.noise = dict(noise or {})
         self.about = dict(about or {})
+        if on_nan not in ON_NAN:
+            raise ValueError(f"unknown on_nan {on_nan!r}; choose one of {', '.join(ON_NAN)}")
         self.on_nan = on_nan
         self.quiet = quiet
         self.endloop = 0
@@ -221,7 +223,7 @@ class Training:
         for n_left in reversed(range(len(self.data) - log.batch_in_epoch)):
             self._monitor()
             self._save()
-            if self.signals.ask():  # one came during the first monitoring step
+            if self.signals.ask():  # one came while monitoring or saving
                 return self._finish()
             # The noise of this batch is drawn after the checkpoint has noted its position.
             cost = self.update(next(batches))[0]
@@ -361,7 +363,9 @@ class Training:
         """Write a checkpoint of the state before an update that was not made; say where."""
         files = [extension.rescue(self) for extension in self.extension]
         written = [path for path in files if path is not None]
-        if not written or self.saving.failed:
+        if not is_first_process():
+            return "the first process writes the state before it"
+        if not written:
             return "the state before it could not be written"
         return f"the state before it is in {written[0]}"
 

@@ -82,7 +82,7 @@ class Extension:
         return None
 
     def is_complete(self, log: TrainLog) -> bool:
-        """Return whether this has ended the run, when the run is resumed."""
+        """Return whether a resumed run is past the end that this extension sets."""
         return False
 
     def state(self) -> dict[str, dict[str, Any]]:
@@ -99,7 +99,7 @@ class Extension:
         """
 
     def rescue(self, mainloop: Training) -> Path | None:
-        """Write a checkpoint of a run that ends in an error; return its path if this writes any."""
+        """Write a checkpoint of a run that fails; return its path, or None if none was written."""
         return None
 
 
@@ -234,7 +234,7 @@ class Monitoring(Extension):
     explosion_limit : float
         A mean above this ends the training with an error.
     inputs : list of tensors, optional
-        Inputs of ``ddout``; the default are the main loop's.
+        Inputs of ``ddout``; default: the main loop's.
 
     Raises
     ------
@@ -439,10 +439,12 @@ class Picklize(Extension):
             path = self.path / f"{mainloop.name}_{batch_seen}updates.npz"
             mainloop.saving.save(path, "model to keep")
 
-    def rescue(self, mainloop: Training) -> Path:
-        """Write ``<name>.npz``, due or not; return its path."""
+    def rescue(self, mainloop: Training) -> Path | None:
+        """Write ``<name>.npz``, due or not; return its path, or None if that failed."""
         path = self.path / f"{mainloop.name}.npz"
-        if mainloop.saving.save(path) and self.keep:
+        if not mainloop.saving.save(path):
+            return None
+        if self.keep:
             try:
                 self._keep_recent(path, mainloop.trainlog.batch_seen)
             except OSError as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from cle_port.files.npz import DAMAGE
 from cle_port.graph.devices import value_of
 from cle_port.train import checkpoint
 from cle_port.train.checkpoint import State
+from cle_port.train.ext import Extension
 from cle_port.train.log import TrainLog
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def resume(mainloop: Training, path: str | Path, loaded: State | None = None) ->
     ------
     UserError
         If the file is no whole checkpoint, of another model, of other data, or
-        older than resuming.
+        from a version that could not resume.
     """
     arrays, meta = loaded or checkpoint.load(path)
     check_resumable(path, meta)
@@ -100,11 +102,15 @@ def resume(mainloop: Training, path: str | Path, loaded: State | None = None) ->
         noise = _noise(mainloop, meta)
         if log.batch_in_epoch and log.batch_in_epoch >= len(mainloop.data):
             raise ValueError("it is beyond the end of the data")
-        for extension in mainloop.extension:
-            extension.resume(mainloop, meta)
     except DAMAGE as error:
         raise checkpoint.damaged(path, error) from error
-    log.repair()
+    with _all_or_none(mainloop.extension):
+        try:
+            for extension in mainloop.extension:
+                extension.resume(mainloop, meta)
+        except DAMAGE as error:
+            raise checkpoint.damaged(path, error) from error
+        log.repair()
     for name, variable in variables(mainloop).items():
         variable.set_value(arrays[name])
     for name, stream in mainloop.noise.items():
@@ -113,6 +119,19 @@ def resume(mainloop: Training, path: str | Path, loaded: State | None = None) ->
     mainloop.trainlog = log
     mainloop.is_resumed = True
     logger.info("Resuming after %d updates, from %s", log.batch_seen, path)
+
+
+@contextmanager
+def _all_or_none(extensions: Sequence[Extension]) -> Iterator[None]:
+    """Give all extensions their attributes back if one of them, or the log, fails."""
+    before = [dict(vars(extension)) for extension in extensions]
+    try:
+        yield
+    except BaseException:
+        for extension, attributes in zip(extensions, before):
+            vars(extension).clear()
+            vars(extension).update(attributes)
+        raise
 
 
 def check_resumable(path: str | Path, meta: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Writing checkpoints, again and again where the disk refuses.
+"""Write checkpoints, and retry those that the disk refuses.
 
 No counterpart in the original, where an error while saving ends the run.
 """
@@ -48,7 +48,7 @@ class Saving:
     Attributes
     ----------
     failed : dict of str to Failed
-        By kind.
+        The last failed checkpoint of each kind.
     """
 
     def __init__(self, mainloop: Training) -> None:

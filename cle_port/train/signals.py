@@ -13,7 +13,7 @@ from typing import Any
 
 from cle_port.graph.devices import greatest, is_among_others
 
-SAME_SIGNAL_SECONDS = 0.3  # `timeout` signals a process and its group: one wish, two signals
+SAME_SIGNAL_SECONDS = 0.3  # `timeout` sends a signal twice: to the process and to its group
 
 
 class SignalWatch:

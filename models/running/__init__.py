@@ -1,4 +1,4 @@
-"""What every run needs and no reader of a model: one object, `Run`, and how programs start.
+"""Code that every run needs and that says nothing about the models: `Run`, and how programs start.
 
 Resuming, the lock, files, noise streams, devices, opening the data, signals
 while compiling.  No counterpart in the original, except where a function names

@@ -24,7 +24,7 @@ FILE_NAME = "blizzard_unseg_tbptt"  # of the original's scripts
 
 
 class BlizzardData(NamedTuple):
-    """Both views of the file, and which rows each takes.
+    """Training and validation view of the file, and the rows that each uses.
 
     Attributes
     ----------

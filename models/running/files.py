@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunFiles(NamedTuple):
-    """Paths of the files of a run; the best models and those to keep are beside them.
+    """Paths of the files of a run; best models and kept checkpoints lie in the same folder.
 
     Attributes
     ----------

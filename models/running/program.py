@@ -68,7 +68,7 @@ def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
     ----------
     program : Program
     argv : list of str, optional
-        Arguments; the default are those of the process.
+        Arguments; default: those of the process.
 
     Returns
     -------
