@@ -154,34 +154,31 @@ def sample(options: argparse.Namespace) -> list[Path]:
         data = open_data(args)
         rng = np.random.Generator(np.random.PCG64(options.seed))
         if options.reconstruct:
-            return reconstruction(options, args, net, data, rng, out)
-        return generation(options, args, net, data, rng, out)
+            real = data.first(options.number)
+            with elapsed_time("Reconstructing", options.quiet):
+                means = reconstruct(net, real, rng, options.backend)
+            originals, means_by_line = real.lines(real.x), real.lines(means)
+            return write_pairs(out, args, originals, means_by_line, data, options.quiet)
+        primes, lines = generate_lines(options, args, net, data, rng)
+        return write_generated(out, args, primes, lines, data, options.quiet)
 
 
-def reconstruction(
+def generate_lines(
     options: argparse.Namespace,
     args: Settings,
     net: Net,
     data: ValidationData,
     rng: np.random.Generator,
-    out: Path,
-) -> list[Path]:
-    """Write validation sequences and their means given z of the posterior."""
-    real = data.first(options.number)
-    with elapsed_time("Reconstructing", options.quiet):
-        means = reconstruct(net, real, rng, options.backend)
-    return write_pairs(out, args, real.lines(real.x), real.lines(means), data, options.quiet)
+) -> tuple[list[NDArray], list[NDArray]]:
+    """Generate sequences, which may continue validation sequences.
 
-
-def generation(
-    options: argparse.Namespace,
-    args: Settings,
-    net: Net,
-    data: ValidationData,
-    rng: np.random.Generator,
-    out: Path,
-) -> list[Path]:
-    """Write generated sequences, which may continue validation sequences."""
+    Returns
+    -------
+    primes : list of ndarray, each (T, x_dim)
+        Validation sequences that are continued; empty without ``--prime``.
+    lines : list of ndarray, each (length, x_dim)
+        What was generated.
+    """
     s_0 = np.zeros((options.number, net.rnn.state_dim), dtype=args.floatX)
     primes: list[NDArray] = []
     if options.prime:
@@ -199,14 +196,25 @@ def generation(
         backend=options.backend,
         quiet=options.quiet,
     )
-    lines = list((mean if options.mean or options.gmm == "mean" else x).swapaxes(0, 1))
+    return primes, list((mean if options.mean or options.gmm == "mean" else x).swapaxes(0, 1))
+
+
+def write_generated(
+    out: Path,
+    args: Settings,
+    primes: Sequence[NDArray],
+    lines: Sequence[NDArray],
+    data: ValidationData,
+    quiet: bool,
+) -> list[Path]:
+    """Write generated sequences behind their primes, if there are any."""
     kind = "sample"
     if primes:
         kind = "primed"
         lines = [np.concatenate(pair) for pair in zip(primes, lines)]
     start = out.with_name(f"{out.name}_{kind}")
     if args.dataset == "blizzard":
-        return write_waves(start, lines, data, options.quiet)
+        return write_waves(start, lines, data, quiet)
     names = [f"{start.name}_{i}" for i in range(len(lines))]
     captions = [
         f"{kind} {i}" + (f", from point {len(primes[i])} on generated" if primes else "")

@@ -17,7 +17,7 @@ from cle_port.graph import compile_function
 from models.parts import flat
 from models.programs import Net
 from models.sampling.data import Sequences
-from models.sampling.loading import precision_of
+from models.sampling.loading import floatX_of, precision_of
 from models.vrnn_gmm import VRNN
 
 CHUNK = 40  # time steps that one call generates
@@ -120,8 +120,7 @@ def draw_noise(
     The temperature multiplies normal noise, which is the same as multiplying
     the standard deviations of prior and decoder.
     """
-    with precision_of(net):
-        dtype: Any = np.dtype(pytensor.config.floatX)
+    dtype: Any = np.dtype(floatX_of(net))
     shape = (n_steps, batch_size)
     scale = dtype.type(temperature)
     return GenerationNoise(

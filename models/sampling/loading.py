@@ -21,9 +21,13 @@ from models.settings import Settings
 @contextmanager
 def precision_of(net: Net) -> Iterator[None]:
     """Let ``pytensor.config.floatX`` be the precision of a model's parameters, for a while."""
-    dtype = next(iter(net.params.values())).dtype
-    with pytensor.config.change_flags(floatX=dtype):
+    with pytensor.config.change_flags(floatX=floatX_of(net)):
         yield
+
+
+def floatX_of(net: Net) -> str:
+    """Return the precision of a model's parameters, such as ``'float32'``."""
+    return next(iter(net.params.values())).dtype
 
 
 def load_model(path: str | Path) -> tuple[str, Settings, Net]:
