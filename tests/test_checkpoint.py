@@ -1,8 +1,6 @@
 """Checkpoints: what is written is read back, whole or not at all."""
 
-import contextlib
 import copy
-import errno
 import io
 import json
 import os
@@ -15,6 +13,7 @@ import pytest
 
 from cle_port.errors import UserError
 from cle_port.train import checkpoint
+from tests.flushing import UNFLUSHED_FOLDERS, refuse_to_flush_folders
 
 ARRAYS = {
     "W_x_t__x_1": np.arange(6.0).reshape(2, 3),
@@ -84,24 +83,10 @@ def test_the_old_file_stays_whole(function, error, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["m.npz"]
 
 
-@pytest.mark.parametrize(
-    ("number", "end"),
-    [
-        (errno.EINVAL, contextlib.nullcontext()),
-        (errno.EIO, pytest.raises(OSError, match="Input/output")),
-    ],
-    ids=["by the system", "by the disk"],
-)
+@UNFLUSHED_FOLDERS
 def test_a_folder_that_cannot_be_flushed(number, end, tmp_path, monkeypatch):
     """The file is there all the same; but a failing disk is told."""
-    flush = os.fsync
-
-    def only_files(descriptor):
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(number, os.strerror(number))
-        flush(descriptor)
-
-    monkeypatch.setattr("cle_port.files.os.fsync", only_files)
+    refuse_to_flush_folders(monkeypatch, number)
     with end:
         checkpoint.save(tmp_path / "m.npz", ARRAYS, META)
     assert os.listdir(tmp_path) == ["m.npz"]

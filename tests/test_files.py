@@ -1,14 +1,13 @@
 """Files: opened if they are files, written completely or not at all."""
 
-import contextlib
 import errno
 import os
-import stat
 
 import pytest
 
 from cle_port.errors import UserError
 from cle_port.files import open_file, replace_file, temporary_beside, unwritable, write
+from tests.flushing import UNFLUSHED_FOLDERS, refuse_to_flush_folders
 
 
 def test_a_file_is_opened(tmp_path):
@@ -77,24 +76,10 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path):
     assert not (tmp_path / "file").is_symlink()
 
 
-@pytest.mark.parametrize(
-    ("number", "end"),
-    [
-        (errno.EINVAL, contextlib.nullcontext()),
-        (errno.EIO, pytest.raises(OSError, match="Input/output")),
-    ],
-    ids=["by the system", "by the disk"],
-)
+@UNFLUSHED_FOLDERS
 def test_a_folder_that_cannot_be_flushed(number, end, tmp_path, monkeypatch):
     """The file is there all the same; but a failing disk raises."""
-    flush = os.fsync
-
-    def only_files(descriptor):
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(number, os.strerror(number))
-        flush(descriptor)
-
-    monkeypatch.setattr("cle_port.files.os.fsync", only_files)
+    refuse_to_flush_folders(monkeypatch, number)
     with end:
         replace_file(tmp_path / "file", lambda file: file.write(b"content"))
     assert os.listdir(tmp_path) == ["file"]
