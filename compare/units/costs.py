@@ -20,6 +20,10 @@ def cost_of(case: str) -> Callable[..., Any] | None:
     group, variant = case.split("/")
     if group == "logsumexp":
         return lambda inputs: logsumexp(inputs["x"], axis=LOGSUMEXP_AXES[variant])
+    if group == "grbm_free_energy":
+        return lambda inputs: cost.grbm_free_energy(
+            inputs["v"], inputs["W"], [inputs[name] for name in ("bh", "bx", "sig")]
+        )
     function = getattr(cost, group, None)
     flag = re.search(r"(keep_dims|use_sum)(\d)$", variant)
     options = {flag[1]: int(flag[2])} if flag else {}
