@@ -274,6 +274,7 @@ def settings(recording: Arrays, floatX: str, backend: str, folder: Path) -> Sett
         widths = {key: replaced.get(literal, literal) for key, literal in literals.items()}
         args = Settings(
             **{**numbers, **widths},
+            rnn=scalar(recording, "meta/rnn") if "meta/rnn" in recording else "lstm",
             dataset=dataset,
             data_path=str(folder),
             save_path=str(folder / "runs"),

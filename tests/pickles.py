@@ -12,6 +12,7 @@ import pytest
 
 X_DIM, WIDTH, RNN_DIM = 3, 4, 2
 NODES = ["rnn", "x_1", "theta_1", "theta_mu", "theta_sig", "corr", "binary"]
+FULLY_CONNECTED = "cle.cle.layers.feedforward.FullyConnectedLayer"
 SHAPES = {
     "W_x_1__rnn": (WIDTH, 4 * RNN_DIM),
     "U_rnn__rnn": (RNN_DIM, 4 * RNN_DIM),
@@ -87,11 +88,13 @@ def mainloop(
     params: dict | None = None,
     name: object = "rnn_gauss_1",
     nodes: list[str] = NODES,
+    recurrence: str = "LSTM",
     update: object = None,
     **trainlog: object,
 ) -> object:
     """Make a main loop of the original."""
     params = parameters() if params is None else params
+    layers = {"rnn": f"cle.cle.layers.recurrent.{recurrence}"}
 
     def shared(name: str, value: object) -> object:
         container = classes.new("theano.gof.link.Container", name=name, storage=[value])
@@ -111,7 +114,7 @@ def mainloop(
     model = classes.new(
         "cle.cle.models.Model",
         inputs=[],
-        nodes=[classes.new("cle.cle.layers.Layer", name=node) for node in nodes],
+        nodes=[classes.new(layers.get(node, FULLY_CONNECTED), name=node) for node in nodes],
         params=OrderedDict((key, shared(key, value)) for key, value in params.items()),
         updates=OrderedDict(),
     )

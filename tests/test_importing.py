@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cle_port.errors import UserError
+from cle_port.layers.recurrent import GRU
 from cle_port.train import checkpoint
 from cle_port.train.log import TrainLog
 from compare.__main__ import main
@@ -252,9 +253,21 @@ def test_other_content_is_refused(classes, write, changes):
     )
 
 
+def test_the_class_of_the_recurrence_is_a_setting(classes, write, tmp_path):
+    params = pickles.parameters()
+    for name in ("W_x_1__rnn", "U_rnn__rnn", "b_rnn"):  # three blocks of columns instead of four
+        params[name] = params[name][..., : params[name].shape[-1] // 4 * 3]
+    path = write(pickles.mainloop(classes, params=params, recurrence="GRU"))
+    assert main(["import", str(path), str(tmp_path / "out.npz")]) == 0
+    _, args, net = load_model(tmp_path / "out.npz")
+    assert args.rnn == "gru"
+    assert isinstance(net.rnn, GRU)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"recurrence": "ClockworkLayer"}, "another model"),
         ({"name": "draw_1"}, "the port has only"),
         ({"name": "rnn_gauss_x"}, "another model"),
         ({"params": {"U_rnn__rnn": np.zeros((10**6, 1), "float32")}}, "another model"),
@@ -265,7 +278,7 @@ def test_other_content_is_refused(classes, write, changes):
         ({"params": {**pickles.parameters(), "W_more": np.zeros(5, "float32")}}, "W_more"),
         ({"params": {**pickles.parameters(), "b_rnn": np.full(8, np.nan, "float32")}}, "finite"),
     ],
-    ids=["program", "trial", "size", "shape", "more", "nan"],
+    ids=["recurrence", "program", "trial", "size", "shape", "more", "nan"],
 )
 def test_other_models_are_refused(classes, write, tmp_path, capsys, changes, message):
     path = write(pickles.mainloop(classes, **changes))

@@ -57,6 +57,8 @@ class MainLoop(NamedTuple):
         Parameters in the script's order.
     nodes : list of str
         Names of the layers in the script's order.
+    recurrence : str
+        Class of the layer ``rnn``: ``LSTM`` in the original's scripts.
     state : dict of str to ndarray
         ``step_count`` and ``rnn_tm1`` of the Blizzard programs.
     log : dict of str to ndarray
@@ -69,6 +71,7 @@ class MainLoop(NamedTuple):
     name: str
     params: dict[str, NDArray]
     nodes: list[str]
+    recurrence: str
     state: dict[str, NDArray]
     log: dict[str, NDArray]
     epoch_seen: int
@@ -169,10 +172,12 @@ def _interpret(loaded: Any) -> MainLoop:
     updated = {variable.state["name"]: variable for variable, _ in _pairs(model["updates"])}
     carried = {name: updated[name] for name in CARRIED if name in updated}
     values = _values([*params.values(), *carried.values()])
+    nodes = {_text(node.state["name"]): node.path.rpartition(".")[2] for node in model["nodes"]}
     return MainLoop(
         name=_text(mainloop["name"]),
         params=dict(zip(params, values)),
-        nodes=[_text(node.state["name"]) for node in model["nodes"]],
+        nodes=list(nodes),
+        recurrence=nodes["rnn"],
         state=dict(zip(carried, values[len(params) :])),
         log=dict(_channels(trainlog["monitor"])),
         epoch_seen=_count(trainlog["epoch_seen"]),
@@ -349,7 +354,7 @@ def find_settings(path: Path, mainloop: MainLoop, config: Path | None = None) ->
     UserError
         If the parameters do not fit the program, or are not finite.
     """
-    from models.parts import Init
+    from models.parts import TRANSITIONS, Init
     from models.programs import PROGRAMS
     from models.sampling.loading import check_params
     from models.settings import CONFIG_FOLDER, Settings, read_config
@@ -363,10 +368,12 @@ def find_settings(path: Path, mainloop: MainLoop, config: Path | None = None) ->
     configured = read_config(config or CONFIG_FOLDER / f"{dataset}.txt")
     for key in ("save_path", "sample_path"):  # these are folders of the original's authors
         configured.pop(key, None)
+    recurrences = {layer.__name__: rnn for rnn, layer in TRANSITIONS.items()}
     try:
         args = Settings(
             **{
                 **configured,
+                "rnn": recurrences[mainloop.recurrence],
                 **found,
                 "dataset": dataset,
                 "trial": int(trial),

@@ -39,6 +39,15 @@ import numpy as np
 DATASETS = ("blizzard", "iamondb")
 SCRIPTS = ("rnn_gauss", "rnn_gmm", "vrnn_gauss", "vrnn_gmm")
 KINDS = ("small", "strong", "clipped")
+# Layers of cle that can replace the scripts' LSTM, and the width of their state: 2 for [h | c].
+RNNS = {
+    "lstm": ("LSTM", 2),
+    "gru": ("GRU", 1),
+    "gru2": ("GRU2", 1),
+    "gflstm": ("GFLSTM", 2),
+    "gfgru": ("GFGRU", 1),
+    "simple": ("SimpleRecurrent", 1),
+}
 SNAPSHOTS = (1, 2, 5, 20)  # record parameters and moments after these updates
 LAST = 999  # means "after the last update"
 FILE_NAME = "blizzard_unseg_tbptt"
@@ -112,6 +121,12 @@ def parse(argv=None):
     )
     parser.add_argument("--dataset", choices=DATASETS, default="blizzard")
     parser.add_argument("--script", choices=SCRIPTS, default="vrnn_gmm")
+    parser.add_argument(
+        "--rnn",
+        choices=sorted(RNNS),
+        default="lstm",
+        help="replace the script's LSTM by another layer of cle",
+    )
     parser.add_argument("--floatX", choices=("float32", "float64"), default="float64")
     parser.add_argument(
         "--kinds",
@@ -179,10 +194,11 @@ def record(args):
         config["data_path"] = folder(args.data_path or make_corpus(args.dataset, work))
         saved = os.path.abspath(args.checkpoints or os.path.join(work, "saved"))
         config["save_path"] = folder(os.path.join(saved, "small"))
-        program = OriginalProgram(label, path, config, replacements(args, label))
+        program = OriginalProgram(label, path, config, replacements(args, label), args.rnn)
 
         def write_recording(recorder):
-            name = "model_%s_%s_%s.npz" % (label, recorder.kind, args.floatX)
+            variant = label if args.rnn == "lstm" else label + "_" + args.rnn
+            name = "model_%s_%s_%s.npz" % (variant, recorder.kind, args.floatX)
             write(os.path.join(args.out, name), recorder.arrays)
 
         recorder = program.run(args.numpy_seed, args.mrg_seed, args.params)
@@ -370,6 +386,26 @@ def load_script(path):
     return module
 
 
+def use_recurrence(script, rnn):
+    """Let a script make another layer of cle where it makes its LSTM.
+
+    The scripts for Blizzard also make the carried state, a shared variable of
+    two columns for each hidden unit.  A layer without cells has half of these.
+    """
+    from cle.cle.layers import recurrent
+
+    name, width = RNNS[rnn]
+    shared = script.sharedX
+    script.LSTM = getattr(recurrent, name)
+
+    def shared_state(value, name=None):
+        if name == "rnn_tm1":
+            value = value[:, : value.shape[1] * width // 2]
+        return shared(value, name=name)
+
+    script.sharedX = shared_state
+
+
 def with_constants(function, pairs):
     """Return a copy of a function with other literals.
 
@@ -445,14 +481,18 @@ class OriginalProgram(object):
         Argument of the script's main.
     constants : dict of int to int
         Literals of the script's main to replace, old to new.
+    rnn : str
+        Layer that replaces the script's LSTM, one of `RNNS`.
     """
 
-    def __init__(self, label, path, config, constants):
-        self.label, self.config, self.constants = label, config, constants
+    def __init__(self, label, path, config, constants, rnn="lstm"):
+        self.label, self.config, self.constants, self.rnn = label, config, constants, rnn
         pairs = dict(constants)
         if label == "blizzard_rnn_gmm":
             pairs.update((literal, config[name]) for literal, name in LITERAL_FOLDERS.items())
         self.script = load_script(path)  # Python 2 would empty an unreferenced module
+        if rnn != "lstm":
+            use_recurrence(self.script, rnn)
         self.main = with_constants(self.script.main, pairs)
         self.has_noise = "vrnn" in label
         self.drawn = None  # noise drawn in the step being built; None outside of scans
@@ -970,6 +1010,7 @@ class Recorder(object):
         for name, value in (
             ("dataset", dataset),
             ("model", script),
+            ("rnn", self.program.rnn),
             ("variant", "narrow" if self.kind == "small" else self.kind),
             ("floatX", theano.config.floatX),
             ("versions", versions()),
