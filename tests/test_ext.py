@@ -8,23 +8,43 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytensor
-import pytensor.tensor as pt
 import pytest
 
 from cle_port.errors import UserError
-from cle_port.train import TrainLog
+from cle_port.train import TrainLog, checkpoint
 from cle_port.train.ext import (
     EarlyStopping,
     Extension,
+    LrExponentialDecay,
+    LrLinearDecay,
     Monitoring,
     Picklize,
+    WeightDecay,
     WeightNorm,
     make_folder,
 )
 from cle_port.train.opt import Adam
 from cle_port.utils import sharedX
-from compare.units import clipping, epoch_count, weight_norm
+from compare.units.optimizers import (
+    HEADING,
+    MONITORING_TIME,
+    SCHEDULES,
+    NamedData,
+    Saves,
+    clipping,
+    early_stopping,
+    epoch_count,
+    monitored_run,
+    monitoring_of,
+    named,
+    picklize,
+    schedule,
+    weight_decay,
+    weight_norm,
+    weight_norm_of_zeros,
+)
 from tests.recordings import below, largest_difference
+from tests.test_opt import assert_same, double, make  # noqa: F401
 from tests.uncompiled import Uncompiled
 from tests.units import FLOATS, case_names, evaluate, recorded
 
@@ -76,12 +96,13 @@ def test_WeightNorm(name, floatX):
         assert largest_difference(value, theirs) <= RTOL[floatX], key
 
 
-def test_WeightNorm_of_zeros():
-    W = sharedX(np.zeros((3, 4)), "W")
-    mainloop = SimpleNamespace(updates={W: W})
-    WeightNorm().exe(mainloop)
-    theirs = recorded("optim", "WeightNorm/zero")["out"]
-    np.testing.assert_array_equal(evaluate(mainloop.updates[W]), theirs)
+@pytest.mark.parametrize("floatX", FLOATS)
+def test_WeightNorm_of_zeros(floatX):
+    with pytensor.config.change_flags(floatX=floatX):
+        ours = weight_norm_of_zeros()["out"]
+    theirs = recorded("optim", "WeightNorm/zero", floatX)["out"]
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_WeightNorm_limits_twice_what_two_keys_name():
@@ -93,96 +114,196 @@ def test_WeightNorm_limits_twice_what_two_keys_name():
     np.testing.assert_allclose(evaluate(mainloop.updates[W]), twice, rtol=1e-6)
 
 
+# WeightDecay
+
+
+@pytest.mark.parametrize("floatX", FLOATS)
+@pytest.mark.parametrize("name", case_names("optim", "WeightDecay"))
+def test_WeightDecay(name, floatX):
+    case = recorded("optim", name, floatX)
+    with pytensor.config.change_flags(floatX=floatX):
+        ours = weight_decay(case, recorded("optim", "optimizer/start", floatX))
+    assert set(ours) == set(case) - {"settings"}
+    for key, value in ours.items():
+        assert value.dtype == floatX
+        assert largest_difference(value, case[key]) <= RTOL[floatX], key
+
+
+def test_WeightDecay_counts_twice_what_two_keys_name():
+    W, b = sharedX([1.0, 2.0], "W_U"), sharedX([3.0], "b")
+    mainloop = SimpleNamespace(model=SimpleNamespace(params={"W_U": W, "b": b}), cost=0.5)
+    WeightDecay(lambd=0.25, keys=["W", "U"]).exe(mainloop)
+    assert evaluate(mainloop.cost) == 0.5 + 2 * 0.25 * 5
+
+
+@pytest.mark.usefixtures("double")
+def test_WeightDecay_is_in_the_gradients_but_not_in_the_log(tmp_path):
+    """The gradient of the decay of W is 2 lambd W."""
+    plain, decayed = make(tmp_path, Adam(lr=0.1)), make(tmp_path, Adam(lr=0.1), WeightDecay(0.25))
+    (batch,) = next(iter(plain.data))
+    values = {
+        run: evaluate([*run.grads.values(), *run.outputs], {run.inputs[0]: batch})
+        for run in (plain, decayed)
+    }
+    (dW, db, cost), (dW_decayed, db_decayed, cost_decayed) = values.values()
+    W = plain.model.params["W"].get_value()
+    np.testing.assert_allclose(dW_decayed - dW, 2 * 0.25 * W, rtol=1e-12)
+    np.testing.assert_array_equal(db_decayed, db)
+    assert cost_decayed == cost
+
+
+# Learning rates
+
+
+@pytest.mark.parametrize("floatX", FLOATS)
+@pytest.mark.parametrize("name", case_names("optim", "schedule"))
+def test_schedules(name, floatX):
+    """To the last bit."""
+    case = recorded("optim", name, floatX)
+    with pytensor.config.change_flags(floatX=floatX):
+        ours = schedule(name.split("/")[1], case)
+    np.testing.assert_array_equal(ours["lr"], case["lr"])
+
+
+def rates(extension, n, lr=0.5):
+    """Learning rates after each of n updates."""
+    mainloop = SimpleNamespace(optimizer=Adam(lr=lr))
+    values = []
+    for _ in range(n):
+        extension.exe(mainloop)
+        values.append(float(mainloop.optimizer.lr.get_value()))
+    return values
+
+
+def test_LrExponentialDecay_keeps_the_least_rate():
+    """Even where the factor would raise it again."""
+    assert rates(LrExponentialDecay(0.5, min_lr=1.0), 3) == [1.0, 1.0, 1.0]
+    assert rates(LrExponentialDecay(0.5, min_lr=0.25), 3) == [1.0, 2.0, 4.0]
+
+
+def test_LrExponentialDecay_without_end():
+    assert rates(LrExponentialDecay(2.0, min_lr=0.0), 1100)[-1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (LrLinearDecay, (0, 5, 0.1), "start is 0 and end 5; give 0 < start < end"),
+        (LrLinearDecay, (5, 5, 0.1), "start is 5 and end 5; give 0 < start < end"),
+        (LrLinearDecay, (1, 5, 0), "decay_factor is 0; give a number above 0"),
+        (LrExponentialDecay, (-1.5, 0.1), "decay_factor is -1.5; give a number above 0"),
+    ],
+)
+def test_schedules_refuse(kind, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kind(*arguments)
+
+
+def test_LrLinearDecay_of_a_rate_that_is_not_positive():
+    with pytest.raises(ValueError, match="the learning rate is 0; start from one above 0"):
+        rates(LrLinearDecay(1, 5, 0.1), 1, lr=0.0)
+
+
+@pytest.mark.parametrize("n", range(12))
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_state_of_a_schedule(name, n):
+    """It goes through a checkpoint's JSON at any time."""
+    first, second = SCHEDULES[name](), SCHEDULES[name]()
+    mainloop = SimpleNamespace(optimizer=Adam(lr=0.1))
+    for _ in range(n):
+        first.exe(mainloop)
+    lr = float(mainloop.optimizer.lr.get_value())
+    second.resume(mainloop, json.loads(json.dumps(first.state())))
+    assert vars(second) == vars(first)
+    assert rates(second, 12 - n, lr) == rates(SCHEDULES[name](), 12, 0.1)[n:]
+
+
+@pytest.mark.usefixtures("double")
+def test_a_resumed_run_with_schedules_is_the_whole_run(tmp_path):
+    """Of two schedules of a kind the checkpoint holds both."""
+
+    def schedules():
+        return LrExponentialDecay(1.5, 0.05), LrExponentialDecay(1.25, 0.02), LrLinearDecay(2, 7, 2)
+
+    whole = make(tmp_path / "whole", Adam(lr=0.1), *schedules())
+    whole.run()
+    make(tmp_path / "two", Adam(lr=0.1), *schedules(), max_updates=4).run()
+    resumed = make(tmp_path / "two", Adam(lr=0.1), *schedules())
+    resumed.resume(tmp_path / "two" / "m.npz")
+    resumed.run()
+    assert_same(resumed, whole)
+
+
+@pytest.mark.usefixtures("double")
+def test_a_schedule_that_the_checkpoint_does_not_hold_begins_with_it(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "cle_port")
+    make(tmp_path, Adam(lr=0.1), LrExponentialDecay(1.5, 0.0), max_updates=2).run()
+    extension = LrExponentialDecay(2.0, 0.0)
+    resumed = make(tmp_path, Adam(lr=0.1), extension, max_updates=3)
+    resumed.resume(tmp_path / "m.npz")
+    assert "LrExponentialDecay(2.0, 0.0) begins here" in caplog.text
+    lr = float(resumed.optimizer.lr.get_value())
+    assert lr == 0.1 / 1.5**2
+    resumed.run()
+    assert (extension.count, float(resumed.optimizer.lr.get_value())) == (1, lr / 2)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [{}, {"count": "many", "base_lr": 0.1, "min_": True}, {"count": 2, "base_lr": [], "min_": 1}],
+)
+@pytest.mark.usefixtures("double")
+def test_a_damaged_schedule_is_refused(damaged, tmp_path):
+    """Nothing is taken over then."""
+    make(tmp_path, Adam(lr=0.1), LrExponentialDecay(1.5, 0.0), max_updates=2).run()
+    arrays, meta = checkpoint.load(tmp_path / "m.npz")
+    meta["schedule"] = {"LrExponentialDecay(1.5, 0.0)": damaged}
+    checkpoint.save(tmp_path / "m.npz", arrays, meta)
+    extension = LrExponentialDecay(1.5, 0.0)
+    with pytest.raises(UserError, match="is not a whole checkpoint"):
+        make(tmp_path, Adam(lr=0.1), extension).resume(tmp_path / "m.npz")
+    assert (extension.count, extension.base_lr, extension.min_) == (0, None, False)
+
+
 # EpochCount
 
 
+@pytest.mark.parametrize("floatX", FLOATS)
 @pytest.mark.parametrize("num_epoch", [1, 3])
-def test_EpochCount(num_epoch):
-    ends = recorded("optim", "EpochCount")[f"num{num_epoch}"]
+def test_EpochCount(num_epoch, floatX):
+    ends = recorded("optim", "EpochCount", floatX)[f"num{num_epoch}"]
     np.testing.assert_array_equal(epoch_count(num_epoch, len(ends)), ends)
 
 
 # Monitoring
 
 
-class NamedData(list):
-    """A data set: batches with a name."""
-
-    def __init__(self, batches, name):
-        super().__init__((batch,) for batch in batches)
-        self.name = name
+def recorded_monitoring(name, floatX="float64"):
+    """The recorded case, and the extension as it was recorded."""
+    case = recorded("optim", f"Monitoring/{name}", floatX)
+    return case, monitoring_of(name, case)
 
 
-def named(*names):
-    return [pt.scalar(name) for name in names]
-
-
-def monitored_run(case, monitoring, n_updates=7):
-    """The recorded run: after n updates these outputs are n and n squared."""
-    mainloop = SimpleNamespace(
-        endloop=0,
-        interrupted=None,
-        compiler=Uncompiled(),
-        on_nan="stop",
-        outputs=named("cost", "other"),
-        optimizer=Adam(lr=0.001),
-        trainlog=TrainLog(),
-    )
-    log = mainloop.trainlog
-    for n in range(n_updates):
-        monitoring.exe(mainloop)
-        log.monitor["time"].append(0.25)
-        log.monitor["update"].append([float(n), float(n) ** 2])
-        log.batch_seen += 1
-    mainloop.endloop = 1
-    monitoring.exe(mainloop)
-    return log
-
-
-# Our block has the right spelling, and lines under it that are as long.
-HEADING = {
-    " ----------------": " ---------------",
-    " Traininig basics": " Training basics",
-    " ................": " ...............",
-}
-OBJECTIVE = {
-    "plain": {},
-    "objective": {"obj_monitor_fn": np.exp2, "obj_monitor_ch": ["perplexity"]},
-}
-
-
-def recorded_monitoring(name):
-    """The extension as it was recorded: a sum and a greatest entry of each batch."""
-    case = recorded("optim", f"Monitoring/{name}")
-    data = [NamedData(case[f"{data}_batches"], data) for data in ("train", "valid")]
-    extension = Monitoring(
-        freq=2,
-        ddout=named("nll", "max_x"),
-        data=data,
-        monitor_fn=lambda x: [np.sum(x), np.max(x)],
-        **OBJECTIVE[name],
-    )
-    return case, extension
-
-
+@pytest.mark.parametrize("floatX", FLOATS)
 @pytest.mark.parametrize("name", ["plain", "objective"])
-def test_Monitoring_logs_the_same_lines(name, caplog):
+def test_Monitoring_logs_the_same_lines(name, floatX, caplog):
     caplog.set_level(logging.INFO, "cle_port")
-    case, extension = recorded_monitoring(name)
-    monitored_run(case, extension)
-    ours = [line for line in caplog.messages if not line.startswith(" Elapsed time for monitoring")]
-    assert ours == [HEADING.get(line, line) for line in case["log_lines"].tolist()]
+    case, extension = recorded_monitoring(name, floatX)
+    monitored_run(extension)
+    ours = [line for line in caplog.messages if not line.startswith(MONITORING_TIME)]
+    assert [HEADING.get(line, line) for line in ours] == case["log_lines"].tolist()
     assert len(caplog.messages) - len(ours) == 5
 
 
+@pytest.mark.parametrize("floatX", FLOATS)
 @pytest.mark.parametrize("name", ["plain", "objective"])
-def test_Monitoring_fills_the_log(name):
-    case, extension = recorded_monitoring(name)
-    log = monitored_run(case, extension)
+def test_Monitoring_fills_the_log(name, floatX):
+    case, extension = recorded_monitoring(name, floatX)
+    log = monitored_run(extension)
     theirs = below(case, "trainlog")
     assert set(log.monitor) == {*theirs, "monitoring_time"}
     for channel, values in theirs.items():
-        np.testing.assert_allclose(log.monitor[channel], values, rtol=1e-14, err_msg=channel)
+        np.testing.assert_allclose(log.monitor[channel], values, rtol=RTOL[floatX], err_msg=channel)
 
 
 def test_Monitoring_writes_lines_of_json(tmp_path):
@@ -204,7 +325,7 @@ def test_Monitoring_writes_lines_of_json(tmp_path):
     assert first["train_nll"] == second["train_nll"] == mainloop.trainlog.monitor["train_nll"][1]
 
 
-def monitoring_of(value, **kwargs):
+def monitoring_one(value, **kwargs):
     """An extension whose only channel has this value."""
     data = [NamedData([0, 0], "valid")]
     return Monitoring(freq=1, ddout=named("nll"), data=data, monitor_fn=lambda x: [value], **kwargs)
@@ -225,7 +346,7 @@ def empty_mainloop(log=None, on_nan="stop"):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.1e8])
 def test_Monitoring_ends_a_run_that_has_diverged(value):
     with pytest.raises(UserError, match=r"training has diverged; .*--lr$") as error:
-        monitoring_of(value).exe(empty_mainloop())
+        monitoring_one(value).exe(empty_mainloop())
     assert str(error.value).startswith(f"valid_nll is {value:g}: ")
 
 
@@ -241,7 +362,7 @@ def test_Monitoring_ends_a_run_that_has_diverged(value):
 )
 def test_Monitoring_lets_other_values_pass(on_nan, value, count):
     mainloop = empty_mainloop(on_nan=on_nan)
-    monitoring_of(value).exe(mainloop)
+    monitoring_one(value).exe(mainloop)
     np.testing.assert_array_equal(mainloop.trainlog.monitor["valid_nll"], [value])
     assert mainloop.trainlog.not_finite == count
 
@@ -249,78 +370,40 @@ def test_Monitoring_lets_other_values_pass(on_nan, value, count):
 @pytest.mark.parametrize(("on_nan", "value"), [("original", math.inf), ("skip", 1.1e8)])
 def test_explosion_is_the_originals(on_nan, value):
     with pytest.raises(UserError, match="training has diverged"):
-        monitoring_of(value).exe(empty_mainloop(on_nan=on_nan))
+        monitoring_one(value).exe(empty_mainloop(on_nan=on_nan))
 
 
 def test_the_limit_is_on_channels_not_on_what_is_made_of_them():
     """A perplexity is large at first, though its logarithm is not."""
     mainloop = empty_mainloop()
-    monitoring_of(100.0, obj_monitor_fn=np.exp2, obj_monitor_ch=["perplexity"]).exe(mainloop)
+    monitoring_one(100.0, obj_monitor_fn=np.exp2, obj_monitor_ch=["perplexity"]).exe(mainloop)
     assert mainloop.trainlog.monitor["valid_perplexity"] == [2.0**100]
 
 
 # Saving
 
 
-class Saves:
-    """A main loop that notes the files it is told to write."""
-
-    name = "m"
-
-    def __init__(self, values=()):
-        self.trainlog = TrainLog()
-        self.values = values
-        self.endloop = 0
-        self.interrupted = None
-        self.files = []
-        self.saving = self
-
-    def save(self, path, kind="model"):
-        self.files.append(path.name.replace(".npz", ".pkl"))
-        return True
-
-    def new_files(self):
-        files, self.files = " ".join(self.files), []
-        return files
+@pytest.mark.parametrize("floatX", FLOATS)
+@pytest.mark.parametrize("name", case_names("optim", "Picklize"))
+def test_Picklize(name, floatX):
+    case = recorded("optim", name, floatX)
+    assert picklize(name.split("/")[1], case)["files"].tolist() == case["files"].tolist()
 
 
-@pytest.mark.parametrize(
-    ("case", "arguments"),
-    [("plain", {"freq": 2}), ("force", {"freq": 3, "force_save_freq": 4})],
-)
-def test_Picklize(case, arguments, tmp_path):
-    mainloop, extension = Saves(), Picklize(path=tmp_path / "new", **arguments)
+@pytest.mark.parametrize("floatX", FLOATS)
+@pytest.mark.parametrize("name", case_names("optim", "EarlyStopping"))
+def test_EarlyStopping(name, floatX):
+    case = recorded("optim", name, floatX)
+    ours = early_stopping(name.split("/")[1], case)
+    assert set(ours) == set(case) - {"values"}
+    for key, value in ours.items():
+        assert value.tolist() == case[key].tolist(), key
+
+
+@pytest.mark.parametrize("kind", [Picklize, EarlyStopping])
+def test_the_folder_is_made(kind, tmp_path):
+    kind(path=tmp_path / "new", freq=1)
     assert (tmp_path / "new").is_dir()
-    files = []
-    for n in range(10):
-        mainloop.trainlog.batch_seen = n
-        mainloop.endloop = int(n == 9)
-        extension.exe(mainloop)
-        files.append(mainloop.new_files())
-    assert files == recorded("optim", f"Picklize/{case}")["files"].tolist()
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("min", {}),
-        ("max", {"minimize": 0}),
-        ("freq2", {"freq": 2}),
-        ("force", {"force_save_freq": 3}),
-    ],
-)
-def test_EarlyStopping(name, arguments, tmp_path):
-    case = recorded("optim", f"EarlyStopping/{name}")
-    mainloop, extension = Saves(), EarlyStopping(path=tmp_path, **arguments)
-    best, files = [], []
-    for n, value in enumerate(case["values"].tolist()):
-        mainloop.trainlog.batch_seen = n
-        mainloop.trainlog.monitor["valid_nll"].append(value)
-        extension.exe(mainloop)
-        best.append(extension.best)
-        files.append(mainloop.new_files())
-    assert best == case["best"].tolist()
-    assert files == case["files"].tolist()
 
 
 def test_EarlyStopping_at_the_end(tmp_path):

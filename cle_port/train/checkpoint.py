@@ -7,7 +7,8 @@ original's ``load_params`` expects; everything else has a prefix:
 name                   content
 =====================  ======================================================
 ``<parameter>``        parameters, ``W_x_t__x_1`` and so on
-``adam_m/<param>``     first moments; likewise ``adam_v/``, ``adam_counter``
+``adam_m/<param>``     first moments; likewise ``adam_v/``, ``adam_counter``;
+                       other optimizers: ``Optimizer.state`` of `cle_port.train.opt`
 ``optimizer/lr``       the learning rate
 ``state/<name>``       carried state, such as ``state/rnn_tm1``
 ``log/<channel>``      the training log

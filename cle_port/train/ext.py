@@ -561,6 +561,38 @@ class EarlyStopping(Extension):
         self.best = best if n == meta["batch_seen"] == meta["monitored_at"] else value
 
 
+class WeightDecay(Extension):
+    r"""Add the squares of the weights to the cost.
+
+    .. math:: C \leftarrow C + \lambda \sum_w w^2
+
+    Parameters
+    ----------
+    lambd : float
+        The factor.
+    keys : str or list of str
+        Parameters are chosen whose name contains one of these; one that contains
+        two counts twice.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.WeightDecay``.  Gradients are of the cost with
+    the decay, but ``outputs``, and so the log, have the cost without.
+    """
+
+    name = "ext_regularize_pre_grad"
+
+    def __init__(self, lambd: float = 0.0002, keys: str | Sequence[str] = ("W",)) -> None:
+        self.lambd = lambd
+        self.keys = tolist(keys)
+
+    def exe(self, mainloop: Training) -> None:
+        """Replace ``mainloop.cost``."""
+        for name, p in mainloop.model.params.items():
+            for _ in filter(lambda key: key in name, self.keys):
+                mainloop.cost = mainloop.cost + self.lambd * pt.sqr(p).sum()
+
+
 class WeightNorm(Extension):
     r"""Limit the norm of each column of the updated weights.
 
@@ -611,6 +643,169 @@ class WeightNorm(Extension):
     def _limited(self, w: TensorVariable) -> TensorVariable:
         norm = pt.sqrt(pt.sqr(w).sum(axis=0 if self.is_vector else None))
         return w * (pt.clip(norm, 0, self.weight_norm) / (1e-7 + norm))
+
+
+class _LrSchedule(Extension):
+    """A learning rate that changes with the number of updates.
+
+    Parameters
+    ----------
+    *arguments
+        Those of the schedule.  A checkpoint holds the state of a schedule under its class and
+        arguments.
+
+    Attributes
+    ----------
+    count : int
+        Updates since the schedule began.
+    base_lr : float or None
+        Learning rate when it began; None before the first update.
+
+    Notes
+    -----
+    No counterpart: what the original's two schedules have in common.
+    """
+
+    name = "ext_schedule"
+
+    def __init__(self, *arguments: float) -> None:
+        self.key = f"{type(self).__name__}({', '.join(map(str, arguments))})"
+        self.count = 0
+        self.base_lr: float | None = None
+
+    def rate(self, base_lr: float) -> float:
+        """Return the learning rate after ``count`` updates."""
+        raise NotImplementedError
+
+    def exe(self, mainloop: Training) -> None:
+        """Set the learning rate of the next update."""
+        lr = mainloop.optimizer.lr
+        if self.base_lr is None:
+            self.base_lr = float(lr.get_value())
+        self.count += 1
+        lr.set_value(np.asarray(self.rate(self.base_lr), dtype=lr.dtype))
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Count and first learning rate, as ``schedule`` by class and arguments."""
+        return {"schedule": {self.key: {"count": self.count, "base_lr": self.base_lr}}}
+
+    def resume(self, mainloop: Training, meta: Mapping[str, Any]) -> None:
+        """Continue the schedule; one that the checkpoint does not hold begins with it."""
+        schedules = meta.get("schedule", {})
+        if self.key in schedules:
+            self._take_over(schedules[self.key])
+        else:
+            logger.info("%s begins here: the checkpoint does not hold it", self.key)
+
+    def _take_over(self, state: Mapping[str, Any]) -> None:
+        base_lr = state["base_lr"]
+        self.count = int(state["count"])
+        self.base_lr = None if base_lr is None else float(base_lr)
+
+
+class LrLinearDecay(_LrSchedule):
+    r"""Lower the learning rate linearly between two updates, then keep it.
+
+    With l the learning rate at the beginning and f the ``decay_factor``, after n updates:
+
+    .. math::
+        l_n = \begin{cases}
+            l & n < \text{start} \\
+            l - (l - f l) \frac{n - \text{start} + 1}{\text{end} - \text{start} + 1}
+              & \text{start} \le n < \text{end} \\
+            f l & \text{end} \le n
+        \end{cases}
+
+    Parameters
+    ----------
+    start, end : int
+        Numbers of the updates after which the decay begins and ends.
+    decay_factor : float
+        Last learning rate divided by the first one.
+
+    Raises
+    ------
+    ValueError
+        If not 0 < ``start`` < ``end``, or ``decay_factor`` is not above 0.  From `exe`, if the
+        learning rate is not above 0.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.LrLinearDecay``, which notices a ``decay_factor`` of 0 only at
+    the end of the decay.
+    """
+
+    def __init__(self, start: int, end: int, decay_factor: float) -> None:
+        super().__init__(start, end, decay_factor)
+        if not 0 < start < end:
+            raise ValueError(f"start is {start} and end {end}; give 0 < start < end")
+        if decay_factor <= 0:
+            raise ValueError(f"decay_factor is {decay_factor}; give a number above 0")
+        self.start = start
+        self.end = end
+        self.decay_factor = decay_factor
+
+    def rate(self, base_lr: float) -> float:
+        """See `_LrSchedule`."""
+        if base_lr <= 0:
+            raise ValueError(f"the learning rate is {base_lr:g}; start from one above 0")
+        if self.count < self.start:
+            return base_lr
+        if self.count >= self.end:
+            return base_lr * self.decay_factor
+        step = (base_lr - base_lr * self.decay_factor) / (self.end - self.start + 1)
+        return base_lr - step * (self.count - self.start + 1)
+
+
+class LrExponentialDecay(_LrSchedule):
+    r"""Divide the learning rate by ``decay_factor`` after each update.
+
+    With l the learning rate at the beginning and f the ``decay_factor``, after n updates
+    :math:`l_n = l / f^n`, until this is at most ``min_lr``: from then on ``min_lr``.
+
+    Parameters
+    ----------
+    decay_factor : float
+        Greater than 1 to lower the learning rate.
+    min_lr : float
+        The last learning rate.
+
+    Raises
+    ------
+    ValueError
+        If ``decay_factor`` is not above 0.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.ext.LrExponentialDecay``, which fails once f to the power of n is
+    too large for a number, if ``min_lr`` is not above 0.
+    """
+
+    def __init__(self, decay_factor: float, min_lr: float) -> None:
+        super().__init__(decay_factor, min_lr)
+        if decay_factor <= 0:
+            raise ValueError(f"decay_factor is {decay_factor}; give a number above 0")
+        self.decay_factor = decay_factor
+        self.min_lr = min_lr
+        self.min_ = False
+
+    def rate(self, base_lr: float) -> float:
+        """See `_LrSchedule`."""
+        if not self.min_:
+            with np.errstate(over="ignore"):
+                lr = base_lr / np.float64(self.decay_factor) ** self.count
+            self.min_ = bool(lr <= self.min_lr)
+        return self.min_lr if self.min_ else lr
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """See `_LrSchedule`; with it, whether ``min_lr`` is reached."""
+        state = super().state()
+        state["schedule"][self.key]["min_"] = self.min_
+        return state
+
+    def _take_over(self, state: Mapping[str, Any]) -> None:
+        super()._take_over(state)
+        self.min_ = bool(state["min_"])
 
 
 def make_folder(path: str | Path) -> Path:

@@ -34,8 +34,8 @@ class Optimizer:
     Attributes
     ----------
     state : dict of str to TensorSharedVariable
-        Moments and counters by name (``adam_m/<parameter>`` and so on), filled
-        by `get_updates`: what a checkpoint saves.
+        Velocities, moments and counters by name (``adam_m/<parameter>`` and so
+        on), filled by `get_updates`: what a checkpoint saves.
     skip : scalar tensor of bool, optional
         Where it is true at an update, everything stays as it is; set by
         `Training` before `get_updates`.
@@ -87,9 +87,137 @@ class Optimizer:
         """Log the optimizer's settings, as part of a monitoring step."""
         logger.info(" Learning rate: %f", float(self.lr.get_value()))
 
+    def _lr_scaler(self, p: TensorSharedVariable) -> float:
+        return self.lr_scalers.get(str(p), 1.0)
+
     def _zeros_like(self, p: TensorSharedVariable, kind: str) -> TensorSharedVariable:
         self.state[f"{kind}/{p.name}"] = zeros = sharedX(np.zeros_like(p.get_value()))
         return zeros
+
+
+class Momentum(Optimizer):
+    """Gradient descent with momentum, plain or Nesterov's.
+
+    With g the gradient and u the velocity::
+
+        u <- mom * u - lr * g
+        u <- mom * u - lr_scaler * lr * g         (with ``nesterov``, after the first line)
+        p <- p + u
+
+    Parameters
+    ----------
+    mom : float
+        Share of the velocity that is kept.
+    nesterov : bool
+        Use Nesterov's momentum.
+    lr, lr_scalers
+        See `Optimizer`; by keyword, as in the original.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.opt.Momentum``.  As there, ``lr_scalers`` act only on
+    the second line, so they have no effect without ``nesterov``; with it, the
+    velocity that is kept is that of the second line.
+    State: ``momentum_u/<parameter>``.
+    """
+
+    def __init__(
+        self,
+        mom: float = 0.9,
+        nesterov: bool = False,
+        *,
+        lr: float,
+        lr_scalers: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(lr, lr_scalers)
+        self.mom = mom
+        self.nesterov = nesterov
+
+    def get_updates(self, grads: Gradients) -> Updates:
+        """See `Optimizer.get_updates`."""
+        updates: Updates = {}
+        for p, g in grads.items():
+            u = self._zeros_like(p, "momentum_u")
+            u_t = self.mom * u - self.lr * g
+            if self.nesterov:
+                u_t = self.mom * u_t - self._lr_scaler(p) * self.lr * g
+            u_t = self.unless_skipped(u, u_t)
+            updates[u] = u_t
+            updates[p] = p + u_t
+        return updates
+
+    def monitor(self) -> None:
+        """Log learning rate and momentum."""
+        super().monitor()
+        logger.info(" Momentum: %f", self.mom)
+
+
+class RMSProp(Optimizer):
+    """RMSProp with momentum, on gradients divided by their standard deviation.
+
+    With g the gradient, a its running mean and s that of its square::
+
+        a <- sec_mom * a + (1 - sec_mom) * g
+        s <- sec_mom * s + (1 - sec_mom) * g**2
+        u <- mom * u - lr * g / sqrt(s - a**2 + e)
+        p <- p + u
+
+    Parameters
+    ----------
+    mom : float
+        Share of the velocity u that is kept.
+    sec_mom : float
+        Decay rate of both running means.
+    e : float
+        Added to the variance.
+    lr, lr_scalers
+        See `Optimizer`; by keyword, as in the original.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.opt.RMSProp``, the version of A. Graves, "Generating
+    sequences with recurrent neural networks", 2013.
+    State: ``rmsprop_avg/<parameter>``, ``rmsprop_sqr/<parameter>``,
+    ``rmsprop_u/<parameter>``.
+    """
+
+    def __init__(
+        self,
+        mom: float = 0.9,
+        sec_mom: float = 0.95,
+        e: float = 1e-4,
+        *,
+        lr: float,
+        lr_scalers: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(lr, lr_scalers)
+        self.mom = mom
+        self.sec_mom = sec_mom
+        self.e = e
+
+    def get_updates(self, grads: Gradients) -> Updates:
+        """See `Optimizer.get_updates`."""
+        updates: Updates = {}
+        kept, new = self.sec_mom, 1 - self.sec_mom
+        for p, g in grads.items():
+            avg = self._zeros_like(p, "rmsprop_avg")
+            sqr = self._zeros_like(p, "rmsprop_sqr")
+            u = self._zeros_like(p, "rmsprop_u")
+            avg_t = self.unless_skipped(avg, kept * avg + new * g)
+            sqr_t = self.unless_skipped(sqr, kept * sqr + new * g**2)
+            step = g / pt.sqrt(sqr_t - avg_t**2 + self.e)
+            u_t = self.unless_skipped(u, self.mom * u - self._lr_scaler(p) * self.lr * step)
+            updates[avg] = avg_t
+            updates[sqr] = sqr_t
+            updates[u] = u_t
+            updates[p] = p + u_t
+        return updates
+
+    def monitor(self) -> None:
+        """Log learning rate, momentum and decay rate."""
+        super().monitor()
+        logger.info(" Momentum: %f", self.mom)
+        logger.info(" Second Momentum: %f", self.sec_mom)
 
 
 class Adam(Optimizer):
@@ -156,7 +284,7 @@ class Adam(Optimizer):
             step = m_hat / (pt.sqrt(v_hat) + self.eps)
             updates[m] = m_t
             updates[v] = v_t
-            updates[p] = p - self.lr_scalers.get(str(p), 1.0) * self.lr * step
+            updates[p] = p - self._lr_scaler(p) * self.lr * step
 
         updates[i] = i_t
         return updates
@@ -166,3 +294,46 @@ class Adam(Optimizer):
         super().monitor()
         logger.info(" Beta_1: %f", self.b1)
         logger.info(" Beta_2: %f", self.b2)
+
+
+class Adam2(Adam):
+    """Adam with constant decay rates; the learning rate corrects the bias.
+
+    With i the number of updates so far and g the gradient::
+
+        m <- b1 * m + (1 - b1) * g
+        v <- b2 * v + (1 - b2) * g**2
+        lr_t = lr * sqrt(1 - b2**(i + 1)) / (1 - b1**(i + 1))
+        p <- p - lr_t * m / (sqrt(v) + eps)
+
+    Parameters
+    ----------
+    b1, b2, lambd, eps, lr, lr_scalers
+        See `Adam`; ``lambd`` has no effect.
+
+    Notes
+    -----
+    Counterpart: ``cle.train.opt.Adam2``.  As there, ``eps`` is added before the
+    correction of the bias, so it weighs more in the first updates than in `Adam`.
+    State: ``adam2_m/<parameter>``, ``adam2_v/<parameter>``, ``adam2_counter``.
+    """
+
+    def get_updates(self, grads: Gradients) -> Updates:
+        """See `Optimizer.get_updates`; the counter comes last."""
+        updates: Updates = {}
+        i = self.state["adam2_counter"] = sharedX(0.0, "counter")
+        i_t = i + 1.0
+        lr_t = self.lr * pt.sqrt(1.0 - self.b2**i_t) / (1 - self.b1**i_t)
+
+        for p, g in grads.items():
+            m = self._zeros_like(p, "adam2_m")
+            v = self._zeros_like(p, "adam2_v")
+            m_t = self.unless_skipped(m, self.b1 * m + (1 - self.b1) * g)
+            v_t = self.unless_skipped(v, self.b2 * v + (1 - self.b2) * g**2)
+            step = m_t / (pt.sqrt(v_t) + self.eps)
+            updates[m] = m_t
+            updates[v] = v_t
+            updates[p] = p - self._lr_scaler(p) * lr_t * step
+
+        updates[i] = i_t
+        return updates
