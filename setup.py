@@ -1,6 +1,6 @@
 """Installation of the library ``cle_port``.
 
-Only ``cle_port`` is installed.  ``models``, ``datasets``, ``compare``,
+Only ``cle_port`` is installed.  ``models``, ``datasets``, ``tutorials``, ``compare``,
 ``benchmarks`` and ``tests`` run from the checkout or the unpacked source
 archive: installed packages of these names would collide with other projects'.
 """
@@ -16,6 +16,7 @@ EXTRAS = {
     "mkl": ["mkl>=2024"],  # a BLAS for the C backend, on x86 without administrator's rights
     "audio": ["soundfile>=0.12"],  # reads wav, flac, ogg and mp3 for datasets.build
     "plot": ["matplotlib>=3.9"],  # draws the pictures of models/sample.py
+    "digits": ["scikit-learn>=1.5"],  # ships images of digits, for models/vae.py and the tutorials
     "bench": ["torch>=2.5"],  # the benchmarks compare with it
     "test": ["pytest>=8", "hypothesis>=6.100", "setuptools>=77.0.3"],  # setuptools builds archives
     "lint": ["mypy>=1.15", "ruff>=0.11"],
@@ -60,6 +61,6 @@ setup(
     ],
     extras_require={
         **EXTRAS,
-        "all": [*EXTRAS["jax"], *EXTRAS["audio"], *EXTRAS["plot"], *EXTRAS["test"]],
+        "all": [*EXTRAS["jax"], *EXTRAS["audio"], *EXTRAS["plot"], *EXTRAS["digits"], *EXTRAS["test"]],
     },
 )
