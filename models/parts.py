@@ -19,15 +19,35 @@ from pytensor.tensor.variable import TensorVariable
 
 from cle_port.layers import InitCell, Shape, StemCell
 from cle_port.layers.feedforward import FullyConnectedLayer
+from cle_port.layers.recurrent import (
+    GFGRU,
+    GFLSTM,
+    GRU,
+    GRU2,
+    LSTM,
+    RecurrentLayer,
+    SimpleRecurrent,
+)
 from cle_port.utils.op import Gaussian_sample, GMM_sample_mean, component, multinomial
 
 logger = logging.getLogger(__name__)
 
 Params = Mapping[str, TensorVariable]
-# From the decoder's outputs by name to a draw of x_t and the mean that it was drawn around: see
-# `Decoder.sample`.
+# A draw of x_t, and the mean that it was drawn around: from the decoder's outputs and noise, see
+# `sample_frames`; from the decoder's outputs alone, inside of a time step.
+Sampler = Callable[..., tuple[TensorVariable, TensorVariable]]
 Draw = Callable[[dict[str, TensorVariable]], tuple[TensorVariable, TensorVariable]]
 SIG_FLOOR = 1e-4  # added to every standard deviation
+
+# The recurrences of --rnn.  The paper says "LSTM or GRU"; the original's scripts have an LSTM.
+TRANSITIONS: dict[str, type[RecurrentLayer]] = {
+    "lstm": LSTM,
+    "gru": GRU,
+    "gru2": GRU2,
+    "gflstm": GFLSTM,
+    "gfgru": GFGRU,
+    "simple": SimpleRecurrent,
+}
 
 
 class Init:
@@ -82,9 +102,18 @@ class _Zeros(InitCell):
         """Zeros: an LSTM asks for orthogonal matrices by this name."""
         return self.zeros(shape)
 
+    def rand(self, shape: Shape) -> NDArray:
+        """Zeros: a gated feedback layer asks for uniform columns by this name."""
+        return self.zeros(shape)
+
 
 def layer(
-    name: str, parent: Mapping[str, int], nout: int, init: Init, unit: str = "relu"
+    name: str,
+    parent: Mapping[str, int],
+    nout: int,
+    init: Init,
+    unit: str = "relu",
+    floor: float = SIG_FLOOR,
 ) -> FullyConnectedLayer:
     """Make a fully connected layer.
 
@@ -101,6 +130,8 @@ def layer(
     unit : str
         See `cle_port.layers.NonlinCell`.  'softplus' gives a standard deviation,
         which has its own initial bias and floor.
+    floor : float
+        Added to a standard deviation.
     """
     is_sig = unit == "softplus"
     return FullyConnectedLayer(
@@ -109,7 +140,7 @@ def layer(
         parent_dim=list(parent.values()),
         nout=nout,
         unit=unit,
-        cons=SIG_FLOOR if is_sig else 0.0,
+        cons=floor if is_sig else 0.0,
         init_W=init.W,
         init_b=init.b_sig if is_sig else init.b,
     )
@@ -230,13 +261,61 @@ class Head(NamedTuple):
         Name of the layer, such as ``theta_mu``.
     nout : int
         Size of the parameter.
-    unit : str
+    unit, floor
         See `layer`.
     """
 
     name: str
     nout: int
     unit: str
+    floor: float = SIG_FLOOR
+
+
+def sample_frames(
+    theta: Mapping[str, TensorVariable],
+    eps: TensorVariable,
+    u: TensorVariable,
+    gmm: str = "sample",
+    temperature: float = 1.0,
+) -> tuple[TensorVariable, TensorVariable]:
+    """Draw frames from a Gaussian or a mixture, with or without a pen bit.
+
+    Parameters
+    ----------
+    theta : mapping of str to tensor
+        From `Decoder.fprop`, shapes (rows, ...).
+    eps : tensor of shape (rows, noise_dim)
+        Standard normal noise, scaled by the temperature if that is not 1.
+    u : tensor of shape (rows, 2)
+        Uniform on [0, 1): for the mixture's component and for the pen bit.
+    gmm : {'sample', 'argmax'}
+        Draw the mixture's component, or take the most probable one.
+    temperature : float
+        Of the components' weights and the pen bit's probability, see `tempered`.
+
+    Returns
+    -------
+    x, mean : tensors of shape (rows, x_dim)
+        The draws, and the means that these were drawn around: of the
+        mixture, that of the chosen component.  Both have the same pen bit.
+    """
+    mu, sig, corr = theta["theta_mu"], theta["theta_sig"], theta.get("corr")
+    if "coeff" in theta:
+        coeff = tempered(theta["coeff"], temperature)
+        idx = pt.argmax(coeff, axis=1) if gmm == "argmax" else multinomial(coeff, u[:, 0])
+        if corr is not None:
+            eps = correlated(eps, component(corr, coeff, idx))
+        x, mean = GMM_sample_mean(mu, sig, coeff, idx, eps)
+    else:
+        if corr is not None:
+            eps = correlated(eps, corr)
+        x, mean = Gaussian_sample(mu, sig, eps), mu
+    if "binary" not in theta:
+        return x, mean
+    up = theta["binary"]
+    up = tempered(pt.concatenate([up, 1 - up], axis=1), temperature)[:, :1]
+    pen = pt.cast(u[:, 1:] < up, x.dtype)
+    return pt.concatenate([pen, x], axis=1), pt.concatenate([pen, mean], axis=1)
 
 
 class Decoder:
@@ -265,6 +344,8 @@ class Decoder:
         shape (rows, x_dim) and the heads' outputs; returns shape (rows,).
     init : Init
         Initial values.
+    sample : callable
+        Draws frames; takes what `sample_frames` takes and returns what it returns.
 
     Attributes
     ----------
@@ -279,11 +360,16 @@ class Decoder:
         heads: Sequence[Head],
         density: Callable[..., TensorVariable],
         init: Init,
+        sample: Sampler = sample_frames,
     ) -> None:
         self.stack = Stack("theta", parent, width, depth, init)
-        self.heads = [layer(name, self.stack.out, nout, init, unit) for name, nout, unit in heads]
+        self.heads = [
+            layer(head.name, self.stack.out, head.nout, init, head.unit, head.floor)
+            for head in heads
+        ]
         self.nodes: list[StemCell] = [*self.stack.nodes, *self.heads]
         self.density = density
+        self.sample = sample
 
     def fprop(self, X: Sequence[TensorVariable], params: Params) -> dict[str, TensorVariable]:
         """Build the graph; returns the outputs of all nodes by name."""
@@ -313,53 +399,6 @@ class Decoder:
         """Normal numbers that a draw of one frame takes: the size of a component's mean."""
         sizes = {node.name: node.nout for node in self.heads}
         return sizes["theta_mu"] // sizes.get("coeff", 1)
-
-    def sample(
-        self,
-        theta: Mapping[str, TensorVariable],
-        eps: TensorVariable,
-        u: TensorVariable,
-        gmm: str = "sample",
-        temperature: float = 1.0,
-    ) -> tuple[TensorVariable, TensorVariable]:
-        """Draw frames.
-
-        Parameters
-        ----------
-        theta : mapping of str to tensor
-            From `fprop`, shapes (rows, ...).
-        eps : tensor of shape (rows, noise_dim)
-            Standard normal noise, scaled by the temperature if that is not 1.
-        u : tensor of shape (rows, 2)
-            Uniform on [0, 1): for the mixture's component and for the pen bit.
-        gmm : {'sample', 'argmax'}
-            Draw the mixture's component, or take the most probable one.
-        temperature : float
-            Of the components' weights and the pen bit's probability, see `tempered`.
-
-        Returns
-        -------
-        x, mean : tensors of shape (rows, x_dim)
-            The draws, and the means that these were drawn around: of the
-            mixture, that of the chosen component.  Both have the same pen bit.
-        """
-        mu, sig, corr = theta["theta_mu"], theta["theta_sig"], theta.get("corr")
-        if "coeff" in theta:
-            coeff = tempered(theta["coeff"], temperature)
-            idx = pt.argmax(coeff, axis=1) if gmm == "argmax" else multinomial(coeff, u[:, 0])
-            if corr is not None:
-                eps = correlated(eps, component(corr, coeff, idx))
-            x, mean = GMM_sample_mean(mu, sig, coeff, idx, eps)
-        else:
-            if corr is not None:
-                eps = correlated(eps, corr)
-            x, mean = Gaussian_sample(mu, sig, eps), mu
-        if "binary" not in theta:
-            return x, mean
-        up = theta["binary"]
-        up = tempered(pt.concatenate([up, 1 - up], axis=1), temperature)[:, :1]
-        pen = pt.cast(u[:, 1:] < up, x.dtype)
-        return pt.concatenate([pen, x], axis=1), pt.concatenate([pen, mean], axis=1)
 
 
 def tempered(p: TensorVariable, temperature: float) -> TensorVariable:

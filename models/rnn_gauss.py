@@ -10,12 +10,15 @@ At each time step t::
 Only the output differs from RNN-GMM: everything else is in
 ``models/rnn_gmm.py``.
 
+``--rnn gru`` takes a GRU for the LSTM.
+
 Examples
 --------
 Train on the built-in demo corpora, then on your own data::
 
     python models/rnn_gauss.py --dataset blizzard
     python models/rnn_gauss.py --dataset iamondb
+    python models/rnn_gauss.py --dataset blizzard --rnn gru
     python models/rnn_gauss.py --dataset blizzard --data_path DIR
 
 Counterpart: ``models/blizzard/rnn_gauss.py``, ``models/iamondb/rnn_gauss.py``.
@@ -30,8 +33,7 @@ if not __package__:  # started as a file: the project's packages win over instal
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cle_port.cost import BiGauss, Gaussian
-from cle_port.layers.recurrent import LSTM
-from models.parts import Head, Init
+from models.parts import TRANSITIONS, Head, Init
 from models.rnn_gmm import RNN, blizzard, iamondb
 from models.running import Program, run_program
 from models.settings import Settings
@@ -43,13 +45,13 @@ WIDTHS = {
 
 
 def rnn_gauss(args: Settings, init: Init | None = None) -> RNN:
-    """Make the model: an LSTM, and one Gaussian for x_t, eq. (2)."""
+    """Make the model: an LSTM (or ``--rnn``), and one Gaussian for x_t, eq. (2)."""
     if args.dataset == "blizzard":
         heads = [
             Head("theta_mu", args.x_dim, "linear"),
             Head("theta_sig", args.x_dim, "softplus"),
         ]
-        return RNN(args, LSTM, heads, Gaussian, init)
+        return RNN(args, TRANSITIONS[args.rnn], heads, Gaussian, init)
 
     # A point of the pen: a bit, and two correlated offsets.
     heads = [
@@ -58,10 +60,12 @@ def rnn_gauss(args: Settings, init: Init | None = None) -> RNN:
         Head("corr", 1, "tanh"),
         Head("binary", 1, "sigmoid"),
     ]
-    return RNN(args, LSTM, heads, BiGauss, init)
+    return RNN(args, TRANSITIONS[args.rnn], heads, BiGauss, init)
 
 
-PROGRAM = Program("rnn_gauss", WIDTHS, rnn_gauss, blizzard, iamondb, __doc__)
+PROGRAM = Program(
+    "rnn_gauss", WIDTHS, rnn_gauss, {"blizzard": blizzard, "iamondb": iamondb}, __doc__
+)
 
 if __name__ == "__main__":
     sys.exit(run_program(PROGRAM))

@@ -12,6 +12,9 @@ whole line (IAM-OnDB), in nats::
 
     nll = -log p(x_t | h_{t-1})
 
+The paper says "LSTM or GRU"; the original's scripts have an LSTM.  ``--rnn gru``
+takes a GRU.
+
 The file follows the original's ``main``: settings, nodes and parameters
 (`rnn_gmm`, `RNN`), the step `inner_fn`, scan, cost; then, for each data set
 (`blizzard`, `iamondb`), data, carried state, the monitored graph,
@@ -23,6 +26,7 @@ Train on the built-in demo corpora, then on your own data::
 
     python models/rnn_gmm.py --dataset blizzard
     python models/rnn_gmm.py --dataset iamondb
+    python models/rnn_gmm.py --dataset blizzard --rnn gru
     python models/rnn_gmm.py --dataset blizzard --data_path DIR
 
 Counterpart: ``models/blizzard/rnn_gmm.py``, ``models/iamondb/rnn_gmm.py``.
@@ -45,7 +49,7 @@ from pytensor.tensor.variable import TensorVariable
 from cle_port.cost import GMM, BiGMM
 from cle_port.data import Iterator
 from cle_port.layers import StemCell
-from cle_port.layers.recurrent import LSTM, RecurrentLayer
+from cle_port.layers.recurrent import RecurrentLayer
 from cle_port.models import Model
 from cle_port.train import Training
 from cle_port.train.ext import (
@@ -59,7 +63,17 @@ from cle_port.train.ext import (
 from cle_port.train.opt import Adam
 from cle_port.utils import init_tparams, sharedX
 from models.channels import average, by_name, coeff_stats, named, stats
-from models.parts import Decoder, Draw, Head, Init, Stack, initialize
+from models.parts import (
+    TRANSITIONS,
+    Decoder,
+    Draw,
+    Head,
+    Init,
+    Sampler,
+    Stack,
+    initialize,
+    sample_frames,
+)
 from models.running import Program, Run, run_program
 from models.settings import Settings
 
@@ -70,7 +84,7 @@ WIDTHS = {
 
 
 def rnn_gmm(args: Settings, init: Init | None = None) -> RNN:
-    """Make the model: an LSTM, and a mixture of ``num_k`` Gaussians for x_t, eq. (2)."""
+    """Make the model: an LSTM (or ``--rnn``), and a mixture of Gaussians for x_t, eq. (2)."""
     k = args.num_k
     if args.dataset == "blizzard":
         target_dim = args.x_dim * k
@@ -79,7 +93,7 @@ def rnn_gmm(args: Settings, init: Init | None = None) -> RNN:
             Head("theta_sig", target_dim, "softplus"),
             Head("coeff", k, "softmax"),
         ]
-        return RNN(args, LSTM, heads, GMM, init)
+        return RNN(args, TRANSITIONS[args.rnn], heads, GMM, init)
 
     # A point of the pen: a bit, and two correlated offsets.
     target_dim = (args.x_dim - 1) * k
@@ -90,7 +104,7 @@ def rnn_gmm(args: Settings, init: Init | None = None) -> RNN:
         Head("corr", k, "tanh"),
         Head("binary", 1, "sigmoid"),
     ]
-    return RNN(args, LSTM, heads, BiGMM, init)
+    return RNN(args, TRANSITIONS[args.rnn], heads, BiGMM, init)
 
 
 class RNN:
@@ -108,6 +122,9 @@ class RNN:
         Negative log-density of x_t from these parameters, of `cle_port.cost`.
     init : Init, optional
         Initial values; default: those of the seed.
+    sample : callable, optional
+        How to draw x_t, if that is neither a Gaussian nor a mixture: see
+        `models.parts.sample_frames`.
 
     Attributes
     ----------
@@ -128,6 +145,7 @@ class RNN:
         heads: list[Head],
         density: Callable[..., TensorVariable],
         init: Init | None = None,
+        sample: Sampler = sample_frames,
     ) -> None:
         init = init or Init(args.seed)
 
@@ -148,12 +166,21 @@ class RNN:
 
         # Output p(x_t | h_{t-1}), eq. (2); it reads h of the state [h | c].
         state = {"s_tm1": args.rnn_dim}
-        self.theta = Decoder(state, args.p_x_dim, args.depth, heads, density, init)
+        self.theta = Decoder(state, args.p_x_dim, args.depth, heads, density, init, sample)
 
         self.nodes: list[StemCell] = [self.rnn, *self.x.nodes, *self.theta.nodes]
         for node in self.nodes:
             node.saturate = args.sigmoid == "theano"
         self.params = init_tparams(initialize(self.nodes))
+
+    @property
+    def state_dim(self) -> int:
+        """Size of the state's last axis: 2 rnn_dim for [h | c] of an LSTM, rnn_dim for a GRU."""
+        return self.rnn.state_dim
+
+    def get_init_state(self, batch_size: int) -> TensorVariable:
+        """State of zeros before the first frame, shape (batch_size, state_dim)."""
+        return self.rnn.get_init_state(batch_size)
 
     def inner_fn(self, x_t: TensorVariable, s_tm1: TensorVariable) -> TensorVariable:
         """One time step.
@@ -162,12 +189,12 @@ class RNN:
         ----------
         x_t : tensor of shape (B, x2s_dim)
             Features phi^x of the frame, under the original's name.
-        s_tm1 : tensor of shape (B, 2 rnn_dim)
+        s_tm1 : tensor of shape (B, state_dim)
             State [h_{t-1} | c_{t-1}].
 
         Returns
         -------
-        tensor of shape (B, 2 rnn_dim)
+        tensor of shape (B, state_dim)
             State s_t.
         """
         return self.rnn.fprop([[x_t], [s_tm1]], self.params)  # (1)
@@ -179,13 +206,13 @@ class RNN:
         ----------
         x : tensor of shape (T, B, x_dim)
             Frames.
-        s_0 : tensor of shape (B, 2 rnn_dim)
+        s_0 : tensor of shape (B, state_dim)
             State before the first frame.
 
         Returns
         -------
         dict of str to tensor
-            ``s`` of shape (T, B, 2 rnn_dim); the outputs of the layers on x
+            ``s`` of shape (T, B, state_dim); the outputs of the layers on x
             and of the decoder by their names, shapes (T, B, ...).
         """
         features = self.x.fprop_all([x], self.params)
@@ -267,7 +294,7 @@ class RNN:
         ----------
         eps_t : tensor of shape (B, 0)
             Empty: the model has no latent variable.
-        s_tm1 : tensor of shape (B, 2 rnn_dim)
+        s_tm1 : tensor of shape (B, state_dim)
             State [h_{t-1} | c_{t-1}].
         draw : callable
             Draws x_t from the decoder's outputs.
@@ -297,10 +324,10 @@ def blizzard(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
     # the share of a device in the batch; on one device it is the whole batch.
     x = train_data.theano_vars(args.batch_size)
     step_count = sharedX(0, name="step_count")
-    rnn_tm1 = sharedX(np.zeros((args.batch_size, net.rnn.state_dim)), name="rnn_tm1")
+    rnn_tm1 = sharedX(np.zeros((args.batch_size, net.state_dim)), name="rnn_tm1")
     s_0 = pt.switch(
         pt.eq(pt.mod(step_count, args.reset_freq), 0),
-        net.rnn.get_init_state(args.batch_size // args.devices),
+        net.get_init_state(args.batch_size // args.devices),
         run.part(rnn_tm1, axis=0),
     )
     tensors = net.fprop(run.part(x), s_0)
@@ -308,7 +335,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
 
     # The monitored graph has another batch size and starts from zeros; no device shares a batch.
     m_x = valid_data.theano_vars(args.m_batch_size * args.devices)
-    m_s_0 = net.rnn.get_init_state(args.m_batch_size)
+    m_s_0 = net.get_init_state(args.m_batch_size)
     m_tensors = net.fprop(run.part(m_x), m_s_0)
     ddout = [*net.cost(run.part(m_x), m_tensors), *net.channels(run.part(m_x), m_tensors)]
     monitor_fn = run.compile([m_x], ddout)
@@ -354,7 +381,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
         """Inputs, tensors and channels; every line starts from a state of zeros."""
         x, mask = train_data.theano_vars(batch_size)
         x_in, mask_in = run.part(x), run.part(mask)
-        s_0 = net.rnn.get_init_state(batch_size // args.devices)
+        s_0 = net.get_init_state(batch_size // args.devices)
         tensors = net.fprop(x_in, s_0)
         costs = net.cost(x_in, tensors, mask_in)
         ddout = [*costs, *net.channels(x_in, tensors, mask_in)]
@@ -394,7 +421,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
     )
 
 
-PROGRAM = Program("rnn_gmm", WIDTHS, rnn_gmm, blizzard, iamondb, __doc__)
+PROGRAM = Program("rnn_gmm", WIDTHS, rnn_gmm, {"blizzard": blizzard, "iamondb": iamondb}, __doc__)
 
 if __name__ == "__main__":
     sys.exit(run_program(PROGRAM))

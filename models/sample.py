@@ -1,8 +1,9 @@
-"""Generate speech or handwriting from a checkpoint of any of the programs.
+"""Generate speech, handwriting or images from a checkpoint of any of the programs.
 
 At each time step a VRNN draws z_t from the prior (5), x_t from the decoder (6)
 and moves its state on (7); an RNN draws x_t from its output (2) and moves on
-(1).  ``models/vrnn_gmm.py`` and ``models/rnn_gmm.py`` have the equations.
+(1); a VAE draws each frame on its own (3).  ``models/vrnn_gmm.py``,
+``models/rnn_gmm.py`` and ``models/vae.py`` have the equations.
 
 Examples
 --------
@@ -40,13 +41,14 @@ from cle_port.train.ext import make_folder
 from models.programs import Net
 from models.running.program import surroundings
 from models.sampling.data import ValidationData, open_data
-from models.sampling.files import write_pens, write_waves
-from models.sampling.generation import generate, reconstruct, state_after
-from models.sampling.loading import load_model
+from models.sampling.files import write_images, write_pens, write_plane, write_waves
+from models.sampling.generation import generate, plane, reconstruct, state_after
+from models.sampling.loading import load_model, load_program
 from models.sampling.pictures import has_matplotlib
 from models.settings import Settings
 
-LENGTHS = {"blizzard": 160, "iamondb": 600}  # the original's; about a line of IAM-OnDB
+# The original's; about a line of IAM-OnDB; an image is one frame.
+LENGTHS = {"blizzard": 160, "iamondb": 600, "digits": 1}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -64,8 +66,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             raise UserError(f"--{key} is {value}; it must be at least {least}")
     if not 0 < options.temperature < math.inf:
         raise UserError(f"--temperature is {options.temperature}; it must be a number above 0")
-    if options.prime and options.reconstruct:
-        raise UserError("--prime and --reconstruct are two things; give one of them")
+    asked = [f"--{key}" for key in ("prime", "reconstruct", "plane") if getattr(options, key)]
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join(asked)} are {len(asked)} things; give one of them")
     choose(options.backend)
     return options
 
@@ -109,7 +112,18 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--reconstruct",
         action="store_true",
-        help="VRNN: write validation sequences and their means given z of the posterior",
+        help="VRNN and VAE: write validation sequences and their means given z of the posterior",
+    )
+    add(
+        "--plane",
+        action="store_true",
+        help="VAE with --z_dim 2: write the means of x over the plane of z",
+    )
+    add(
+        "--program",
+        type=Path,
+        metavar="FILE",
+        help="script that wrote the checkpoint, if it is a model of your own (docs/library.md)",
     )
     add("--data_path", metavar="DIR", help="folder with the data, if not where training found it")
     add(
@@ -141,9 +155,9 @@ def sample(options: argparse.Namespace) -> list[Path]:
     UserError
         If the checkpoint, the data or the options are unusable.
     """
-    name, args, net = load_model(options.checkpoint)
-    if options.reconstruct and not net.noise_dim:
-        raise UserError(f"{name} has no latent variable to reconstruct from; leave --reconstruct")
+    program = load_program(options.program) if options.program else None
+    name, args, net = load_model(options.checkpoint, program)
+    check_fits(options, name, args, net)
     args = dataclasses.replace(
         args, quiet=options.quiet, data_path=options.data_path or args.data_path
     )
@@ -152,6 +166,10 @@ def sample(options: argparse.Namespace) -> list[Path]:
         folder = options.out or options.checkpoint.parent / "samples"
         out = make_out_folder(Path(folder)) / options.checkpoint.stem
         data = open_data(args)
+        if options.plane:
+            with elapsed_time("Drawing the plane", options.quiet):
+                z, means = plane(net, options.backend)
+            return write_plane(out.with_name(f"{out.name}_plane"), args.dataset, z, means, data)
         rng = np.random.Generator(np.random.PCG64(options.seed))
         if options.reconstruct:
             real = data.first(options.number)
@@ -161,6 +179,40 @@ def sample(options: argparse.Namespace) -> list[Path]:
             return write_pairs(out, args, originals, means_by_line, data, options.quiet)
         primes, lines = generate_lines(options, args, net, data, rng)
         return write_generated(out, args, primes, lines, data, options.quiet)
+
+
+def check_fits(options: argparse.Namespace, name: str, args: Settings, net: Net) -> None:
+    """Make sure that the model has what the options need.
+
+    Raises
+    ------
+    UserError
+        If it has no latent variable, no state, or no plane to draw.
+    """
+    if options.reconstruct and not net.noise_dim:
+        raise UserError(f"{name} has no latent variable to reconstruct from; leave --reconstruct")
+    if options.prime and not net.state_dim:
+        raise UserError(
+            f"{name} has no state to go on from, its frames do not depend on those before; "
+            "leave --prime"
+        )
+    if options.length and args.dataset == "digits":
+        raise UserError("an image is one frame; leave --length, and give --number for more images")
+    if not options.plane:
+        return
+    if net.state_dim or not net.noise_dim:
+        raise UserError(
+            f"x_t of {name} depends on the frames before, not on z alone; --plane is for a VAE"
+        )
+    if net.noise_dim != 2:
+        raise UserError(
+            f"z has {net.noise_dim} dimensions and a plane has 2; leave --plane, or give a "
+            "checkpoint that was trained with --z_dim 2"
+        )
+    if args.dataset == "iamondb":
+        raise UserError(
+            "a frame of iamondb is one movement of the pen, which makes no picture; leave --plane"
+        )
 
 
 def generate_lines(
@@ -179,7 +231,7 @@ def generate_lines(
     lines : list of ndarray, each (length, x_dim)
         What was generated.
     """
-    s_0 = np.zeros((options.number, net.rnn.state_dim), dtype=args.floatX)
+    s_0 = np.zeros((options.number, net.state_dim), dtype=args.floatX)
     primes: list[NDArray] = []
     if options.prime:
         real = data.first(options.prime)
@@ -213,6 +265,8 @@ def write_generated(
         kind = "primed"
         lines = [np.concatenate(pair) for pair in zip(primes, lines)]
     start = out.with_name(f"{out.name}_{kind}")
+    if args.dataset == "digits":
+        return write_images(start, {"x": lines})
     if args.dataset == "blizzard":
         return write_waves(start, lines, data, quiet)
     names = [f"{start.name}_{i}" for i in range(len(lines))]
@@ -247,6 +301,8 @@ def write_pairs(
 ) -> list[Path]:
     """Write validation sequences and their reconstructions, to be compared."""
     kinds = {"original": originals, "reconstruction": means}
+    if args.dataset == "digits":
+        return write_images(out.with_name(f"{out.name}_reconstruction"), kinds)
     if args.dataset == "blizzard":
         return [
             path

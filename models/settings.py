@@ -30,6 +30,8 @@ COMMENT = re.compile(r"(^|\s)#.*")  # a path may have a # inside
 MAX_SEED = 2**32 - 1  # of NumPy's RandomState
 MAX_SIZE = 10**6  # of a layer or a batch: a mistake rather than a model
 MAX_COUNT = 10**9  # of updates or epochs
+DEMOS = ("blizzard", "iamondb")  # data sets with a built-in demo corpus
+RNNS = ("lstm", "gru", "gru2", "gflstm", "gfgru", "simple")  # see models.parts.TRANSITIONS
 LAST = "<last>"  # what --resume without a path stands for
 
 
@@ -49,7 +51,11 @@ class Settings:
     settings marked ``of_call`` are never taken over.
     """
 
-    dataset: str = _setting("blizzard", "data set to train on", choices=("blizzard", "iamondb"))
+    dataset: str = _setting(
+        "blizzard",
+        "data set to train on; default: the first one",
+        choices=("blizzard", "iamondb", "digits"),
+    )
     trial: int = _setting(1, "number in the names of the files written", may_change=True)
     data_path: str | None = _setting(
         None,
@@ -88,7 +94,7 @@ class Settings:
     x_dim: int = _setting(200, "size of a frame x_t (Blizzard: samples)", least=1, most=MAX_SIZE)
     z_dim: int = _setting(200, "size of the latent variable z_t", least=1, most=MAX_SIZE)
     num_k: int = _setting(20, "components of a Gaussian mixture", least=1, most=MAX_SIZE)
-    rnn_dim: int = _setting(4000, "size of the LSTM's hidden state h_t", least=1, most=MAX_SIZE)
+    rnn_dim: int = _setting(4000, "size of the hidden state h_t", least=1, most=MAX_SIZE)
     lr: float = _setting(3e-4, "learning rate of Adam", above=0)
     debug: int = _setting(
         0,
@@ -102,10 +108,21 @@ class Settings:
     p_z_dim: int = _setting(500, "width of the prior's layers", least=1, most=MAX_SIZE)
     p_x_dim: int = _setting(500, "width of the decoder's layers (theta)", least=1, most=MAX_SIZE)
     depth: int = _setting(4, "layers in each of these stacks", least=1, most=1000)
+    rnn: str = _setting(
+        "lstm",
+        "recurrence h_t: the LSTM of the original's scripts, the GRU that the paper names beside "
+        "it, or another recurrent layer of cle",
+        choices=RNNS,
+    )
     prior: str = _setting(
         "recurrent",
         "prior of z_t in the VRNN programs: from h_{t-1}, or N(0, 1) as in the paper's VRNN-I",
         choices=("recurrent", "independent"),
+    )
+    output: str = _setting(
+        "bernoulli",
+        "pixels of the VAE's digits: white with a probability, or a Gaussian grey level",
+        choices=("bernoulli", "gauss"),
     )
     sigmoid: str = _setting(
         "theano",
@@ -258,6 +275,7 @@ def parse(
         What the program does, for ``--help``.
     constants : mapping of str to mapping
         The program's own values of settings, such as its widths, by data set.
+        The first data set is the default.
     saved : mapping, optional
         Settings of the checkpoint that is resumed.  They override the data set's
         file; what the user gives overrides them.
@@ -271,23 +289,23 @@ def parse(
     UserError
         If a file, a key or a value is wrong.
     """
-    flags = vars(_parser(description).parse_args(argv))
+    flags = vars(_parser(description, tuple(constants)).parse_args(argv))
     config, last = flags.pop("config"), flags.pop("config_file")
     if config is not None and last is not None:
         raise UserError(f"two settings files are given, {config} and {last}; give one")
     config = last if config is None else config
     from_user = {**(read_config(config) if config is not None else {}), **flags}
     from_checkpoint = taken_over(saved or {})
-    dataset, data_path = (
-        (from_checkpoint | from_user).get(key, getattr(Settings, key))
-        for key in ("dataset", "data_path")
-    )
-    size = "" if data_path else "_demo"
-    own = CONFIG_FOLDER / f"{dataset}{size}.txt"
+    given = {"dataset": next(iter(constants)), **from_checkpoint, **from_user}
+    dataset, data_path = given["dataset"], given.get("data_path")
+    if dataset not in constants:
+        raise UserError(
+            f"dataset is {dataset!r}; choose one that this program has: {', '.join(constants)}"
+        )
+    demo = "_demo" if dataset in DEMOS and not data_path else ""
+    own = CONFIG_FOLDER / f"{dataset}{demo}.txt"
     from_dataset = read_config(own) if own.is_file() else {}
-    return Settings(
-        **{**constants.get(dataset, {}), **from_dataset, **from_checkpoint, **from_user}
-    )
+    return Settings(**{**constants[dataset], **from_dataset, **given})
 
 
 def taken_over(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -333,11 +351,12 @@ def check_changes(saved: Mapping[str, Any], args: Settings) -> dict[str, str]:
     refused = []
     for item in dataclasses.fields(Settings):
         new, key = getattr(args, item.name), item.name
-        if "of_call" in item.metadata or key not in saved or saved[key] == new:
+        old = saved.get(key, item.default)  # a setting that is newer than the checkpoint
+        if "of_call" in item.metadata or old == new:
             continue
-        allowed[key] = f"{new} (checkpoint: {saved[key]})"
+        allowed[key] = f"{new} (checkpoint: {old})"
         if "may_change" not in item.metadata:
-            refused.append(f"{key} is {new}, the checkpoint has {saved[key]}")
+            refused.append(f"{key} is {new}, the checkpoint has {old}")
     if refused:
         raise UserError(
             f"{'; '.join(refused)}: a resumed run must go on with the checkpoint's settings; "
@@ -408,7 +427,7 @@ def _convert(key: str, text: str, where: str) -> Any:
         raise UserError(f"{where}: {key} is {text!r}; it must be {article}") from None
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
+def _parser(description: str, datasets: tuple[str, ...]) -> argparse.ArgumentParser:
     parser = Parser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -438,7 +457,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{item.name}",
             type=kind,
-            choices=item.metadata.get("choices"),
+            choices=datasets if item.name == "dataset" else item.metadata.get("choices"),
             metavar=item.metadata.get("metavar", None if "choices" in item.metadata else "N"),
             **({"nargs": "?", "const": item.metadata["const"]} if "const" in item.metadata else {}),
             help=text,

@@ -12,12 +12,15 @@ At each time step t::
 Only generation differs from VRNN-GMM: everything else, the time step
 `inner_fn` above all, is in ``models/vrnn_gmm.py``.
 
+``--rnn gru`` takes a GRU for the LSTM.
+
 Examples
 --------
 Train on the built-in demo corpora, then on your own data::
 
     python models/vrnn_gauss.py --dataset blizzard
     python models/vrnn_gauss.py --dataset iamondb
+    python models/vrnn_gauss.py --dataset blizzard --rnn gru
     python models/vrnn_gauss.py --dataset blizzard --data_path DIR
 
 Counterpart: ``models/blizzard/vrnn_gauss.py``, ``models/iamondb/vrnn_gauss.py``.
@@ -32,8 +35,7 @@ if not __package__:  # started as a file: the project's packages win over instal
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cle_port.cost import BiGauss, Gaussian
-from cle_port.layers.recurrent import LSTM
-from models.parts import Head, Init
+from models.parts import TRANSITIONS, Head, Init
 from models.running import Program, run_program
 from models.settings import Settings
 from models.vrnn_gmm import VRNN, blizzard, iamondb
@@ -46,13 +48,13 @@ WIDTHS = {
 
 
 def vrnn_gauss(args: Settings, init: Init | None = None) -> VRNN:
-    """Make the model: an LSTM, and one Gaussian for x_t, eq. (6)."""
+    """Make the model: an LSTM (or ``--rnn``), and one Gaussian for x_t, eq. (6)."""
     if args.dataset == "blizzard":
         heads = [
             Head("theta_mu", args.x_dim, "linear"),
             Head("theta_sig", args.x_dim, "softplus"),
         ]
-        return VRNN(args, LSTM, heads, Gaussian, init)
+        return VRNN(args, TRANSITIONS[args.rnn], heads, Gaussian, init)
 
     # A point of the pen: a bit, and two correlated offsets.
     heads = [
@@ -61,10 +63,12 @@ def vrnn_gauss(args: Settings, init: Init | None = None) -> VRNN:
         Head("corr", 1, "tanh"),
         Head("binary", 1, "sigmoid"),
     ]
-    return VRNN(args, LSTM, heads, BiGauss, init)
+    return VRNN(args, TRANSITIONS[args.rnn], heads, BiGauss, init)
 
 
-PROGRAM = Program("vrnn_gauss", WIDTHS, vrnn_gauss, blizzard, iamondb, __doc__)
+PROGRAM = Program(
+    "vrnn_gauss", WIDTHS, vrnn_gauss, {"blizzard": blizzard, "iamondb": iamondb}, __doc__
+)
 
 if __name__ == "__main__":
     sys.exit(run_program(PROGRAM))

@@ -14,6 +14,9 @@ Training minimises the bound (11) on the negative log-likelihood of a frame
 
     nll_upper_bound = -log p(x_t | z_t, h_{t-1}) + KL(q(z_t | .) || p(z_t | .))
 
+The paper says "LSTM or GRU"; the original's scripts have an LSTM.  ``--rnn gru``
+takes a GRU.
+
 The file follows the original's ``main``: settings, nodes and parameters
 (`vrnn_gmm`, `VRNN`), the step `inner_fn`, scan, costs; then, for each data set
 (`blizzard`, `iamondb`), data, carried state, the monitored graph,
@@ -26,6 +29,7 @@ Train on the built-in demo corpora, then on your own data::
 
     python models/vrnn_gmm.py --dataset blizzard
     python models/vrnn_gmm.py --dataset iamondb
+    python models/vrnn_gmm.py --dataset blizzard --rnn gru
     python models/vrnn_gmm.py --dataset blizzard --data_path DIR
 
 Counterpart: ``models/blizzard/vrnn_gmm.py``, ``models/iamondb/vrnn_gmm.py``.
@@ -49,7 +53,7 @@ from cle_port.cost import GMM, BiGMM, KLGaussianGaussian
 from cle_port.data import Iterator
 from cle_port.data.noise import WithNoise
 from cle_port.layers import StemCell
-from cle_port.layers.recurrent import LSTM, RecurrentLayer
+from cle_port.layers.recurrent import RecurrentLayer
 from cle_port.models import Model
 from cle_port.train import Training
 from cle_port.train.ext import (
@@ -65,14 +69,17 @@ from cle_port.utils import init_tparams, sharedX
 from cle_port.utils.op import Gaussian_sample
 from models.channels import average, by_name, coeff_stats, named, stats
 from models.parts import (
+    TRANSITIONS,
     Decoder,
     Draw,
     GaussianNet,
     Head,
     Init,
+    Sampler,
     Stack,
     StandardGaussian,
     initialize,
+    sample_frames,
 )
 from models.running import Program, Run, run_program
 from models.settings import Settings
@@ -98,7 +105,7 @@ WIDTHS = {
 
 
 def vrnn_gmm(args: Settings, init: Init | None = None) -> VRNN:
-    """Make the model: an LSTM, and a mixture of ``num_k`` Gaussians for x_t, eq. (6)."""
+    """Make the model: an LSTM (or ``--rnn``), and a mixture of Gaussians for x_t, eq. (6)."""
     k = args.num_k
     if args.dataset == "blizzard":
         target_dim = args.x_dim * k
@@ -107,7 +114,7 @@ def vrnn_gmm(args: Settings, init: Init | None = None) -> VRNN:
             Head("theta_sig", target_dim, "softplus"),
             Head("coeff", k, "softmax"),
         ]
-        return VRNN(args, LSTM, heads, GMM, init)
+        return VRNN(args, TRANSITIONS[args.rnn], heads, GMM, init)
 
     # A point of the pen: a bit, and two correlated offsets.
     target_dim = (args.x_dim - 1) * k
@@ -118,7 +125,7 @@ def vrnn_gmm(args: Settings, init: Init | None = None) -> VRNN:
         Head("corr", k, "tanh"),
         Head("binary", 1, "sigmoid"),
     ]
-    return VRNN(args, LSTM, heads, BiGMM, init)
+    return VRNN(args, TRANSITIONS[args.rnn], heads, BiGMM, init)
 
 
 class VRNN:
@@ -136,6 +143,9 @@ class VRNN:
         Negative log-density of x_t from these parameters, of `cle_port.cost`.
     init : Init, optional
         Initial values; default: those of the seed.
+    sample : callable, optional
+        How to draw x_t, if that is neither a Gaussian nor a mixture: see
+        `models.parts.sample_frames`.
 
     Attributes
     ----------
@@ -154,6 +164,7 @@ class VRNN:
         heads: list[Head],
         density: Callable[..., TensorVariable],
         init: Init | None = None,
+        sample: Sampler = sample_frames,
     ) -> None:
         init = init or Init(args.seed)
         self.dataset = args.dataset
@@ -192,7 +203,9 @@ class VRNN:
         )
 
         # Generation p(x_t | z_t, h_{t-1}), eq. (6).
-        self.theta = Decoder(self.z.out | state, args.p_x_dim, args.depth, heads, density, init)
+        self.theta = Decoder(
+            self.z.out | state, args.p_x_dim, args.depth, heads, density, init, sample
+        )
 
         self.nodes: list[StemCell] = [
             self.rnn,
@@ -214,6 +227,15 @@ class VRNN:
         shape = (*x.type.shape[:2], self.noise_dim)
         return pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)
 
+    @property
+    def state_dim(self) -> int:
+        """Size of the state's last axis: 2 rnn_dim for [h | c] of an LSTM, rnn_dim for a GRU."""
+        return self.rnn.state_dim
+
+    def get_init_state(self, batch_size: int) -> TensorVariable:
+        """State of zeros before the first frame, shape (batch_size, state_dim)."""
+        return self.rnn.get_init_state(batch_size)
+
     def inner_fn(
         self, x_t: TensorVariable, eps_t: TensorVariable, s_tm1: TensorVariable
     ) -> list[TensorVariable]:
@@ -225,7 +247,7 @@ class VRNN:
             Features phi^x of the frame, under the original's name.
         eps_t : tensor of shape (B, z_dim)
             Standard normal noise.
-        s_tm1 : tensor of shape (B, 2 rnn_dim)
+        s_tm1 : tensor of shape (B, state_dim)
             State [h_{t-1} | c_{t-1}]; the networks see its first half.
 
         Returns
@@ -253,7 +275,7 @@ class VRNN:
         ----------
         x : tensor of shape (T, B, x_dim)
             Frames.
-        s_0 : tensor of shape (B, 2 rnn_dim)
+        s_0 : tensor of shape (B, state_dim)
             State before the first frame.
         eps : tensor of shape (T, B, z_dim)
             Standard normal noise.
@@ -261,7 +283,7 @@ class VRNN:
         Returns
         -------
         dict of str to tensor
-            ``s`` of shape (T, B, 2 rnn_dim); ``phi_mu``, ``phi_sig``,
+            ``s`` of shape (T, B, state_dim); ``phi_mu``, ``phi_sig``,
             ``prior_mu``, ``prior_sig`` of shape (T, B, z_dim); ``z_last``, the
             features phi^z of z, of shape (T, B, z2s_dim); the outputs of the
             layers on x and of the decoder by their names, shapes (T, B, ...).
@@ -369,7 +391,7 @@ class VRNN:
         ----------
         eps_t : tensor of shape (B, z_dim)
             Standard normal noise.
-        s_tm1 : tensor of shape (B, 2 rnn_dim)
+        s_tm1 : tensor of shape (B, state_dim)
             State [h_{t-1} | c_{t-1}].
         draw : callable
             Draws x_t from the decoder's outputs.
@@ -410,10 +432,10 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     x = train_data.theano_vars(args.batch_size)
     eps = net.noise(x)
     step_count = sharedX(0, name="step_count")
-    rnn_tm1 = sharedX(np.zeros((args.batch_size, net.rnn.state_dim)), name="rnn_tm1")
+    rnn_tm1 = sharedX(np.zeros((args.batch_size, net.state_dim)), name="rnn_tm1")
     s_0 = pt.switch(
         pt.eq(pt.mod(step_count, args.reset_freq), 0),
-        net.rnn.get_init_state(args.batch_size // args.devices),
+        net.get_init_state(args.batch_size // args.devices),
         run.part(rnn_tm1, axis=0),
     )
     tensors = net.fprop(run.part(x), s_0, run.part(eps))
@@ -422,7 +444,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     # The monitored graph has another batch size and starts from zeros; no device shares a batch.
     m_x = valid_data.theano_vars(args.m_batch_size * args.devices)
     m_eps = net.noise(m_x)
-    m_s_0 = net.rnn.get_init_state(args.m_batch_size)
+    m_s_0 = net.get_init_state(args.m_batch_size)
     m_tensors = net.fprop(run.part(m_x), m_s_0, run.part(m_eps))
     ddout = [*net.cost(run.part(m_x), m_tensors), *net.channels(run.part(m_x), m_tensors)]
     monitor_fn = run.compile([m_x, m_eps], ddout)
@@ -471,7 +493,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
         x, mask = train_data.theano_vars(batch_size)
         eps = net.noise(x)
         x_in, mask_in = run.part(x), run.part(mask)
-        s_0 = net.rnn.get_init_state(batch_size // args.devices)
+        s_0 = net.get_init_state(batch_size // args.devices)
         tensors = net.fprop(x_in, s_0, run.part(eps))
         costs = net.cost(x_in, tensors, mask_in)
         ddout = [*costs, *net.channels(x_in, tensors, mask_in)]
@@ -513,7 +535,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     )
 
 
-PROGRAM = Program("vrnn_gmm", WIDTHS, vrnn_gmm, blizzard, iamondb, __doc__)
+PROGRAM = Program("vrnn_gmm", WIDTHS, vrnn_gmm, {"blizzard": blizzard, "iamondb": iamondb}, __doc__)
 
 if __name__ == "__main__":
     sys.exit(run_program(PROGRAM))

@@ -14,9 +14,10 @@ from datasets.demo import blizzard as demo_blizzard
 from datasets.demo import iamondb as demo_iamondb
 from datasets.hdf5.lines import FILE_NAME, Line, LineWriter
 from models import sample
-from models.parts import StandardGaussian
+from models.parts import TRANSITIONS, StandardGaussian
 from models.programs import PROGRAMS
 from models.running import run_program
+from models.settings import RNNS
 
 WIDTHS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim", "rnn_dim")
 TINY = {
@@ -76,6 +77,26 @@ def test_independent_prior_trains(folders, tmp_path):
     assert not [name for name in arrays if "prior" in name and not name.startswith("log/")]
     np.testing.assert_array_equal(arrays["log/valid_max_prior_sig"], 1.0)
     np.testing.assert_array_equal(arrays["log/valid_min_prior_sig"], 1.0)
+
+
+def marked_rnns() -> list:
+    """The recurrences but the LSTM, all but the GRU marked as slow."""
+    return [
+        pytest.param(rnn, marks=[] if rnn == "gru" else [pytest.mark.slow])
+        for rnn in TRANSITIONS
+        if rnn != "lstm"
+    ]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dataset", OF_DATASET)
+@pytest.mark.parametrize("rnn", marked_rnns())
+def test_other_recurrences_train(rnn, dataset, folders, tmp_path):
+    check_training("vrnn_gmm", dataset, folders, tmp_path, rnn=rnn)
+
+
+def test_every_recurrence_is_a_setting():
+    assert tuple(TRANSITIONS) == RNNS
 
 
 @pytest.mark.full

@@ -38,7 +38,7 @@ from models.running import Run, run_program
 from models.running.files import RunFiles, one_at_a_time, start_log, write_settings
 from models.settings import Settings, parse
 from tests.recordings import PROJECT
-from tests.test_programs import OF_DATASET, flags, folders  # noqa: F401
+from tests.test_programs import OF_DATASET, flags, folders, marked_rnns  # noqa: F401
 from tests.uncompiled import Uncompiled
 
 FREQ = 3
@@ -449,7 +449,13 @@ def test_what_may_change(key, saved, caplog):
 
 @pytest.mark.parametrize(
     ("key", "value", "old"),
-    [("lr", 0.02, 0.01), ("seed", 8, 7), ("prior", "independent", "recurrent"), ("depth", 2, 1)],
+    [
+        ("lr", 0.02, 0.01),
+        ("seed", 8, 7),
+        ("prior", "independent", "recurrent"),
+        ("rnn", "gru", "lstm"),
+        ("depth", 2, 1),
+    ],
 )
 def test_what_may_not_change(key, value, old, saved):
     with pytest.raises(UserError) as error:
@@ -562,7 +568,9 @@ def test_a_signal_while_graphs_are_compiled(number, status, tmp_path, capsys):
     handler = signal.getsignal(signal.SIGTERM)
     # Python leaves it alone where a shell has started the tests in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    program = vrnn_gmm.PROGRAM._replace(blizzard=lambda *args: os.kill(os.getpid(), number))
+    program = vrnn_gmm.PROGRAM._replace(
+        mainloops={"blizzard": lambda *args: os.kill(os.getpid(), number)}
+    )
     argv = ["--save_path", str(tmp_path), "--quiet"]
     assert run_program(program, argv) == status
     assert capsys.readouterr().err == "interrupted; checkpoints written so far are whole\n"
@@ -573,13 +581,13 @@ def test_a_signal_while_graphs_are_compiled(number, status, tmp_path, capsys):
 # --- the programs ---------------------------------------------------------------------------
 
 
-def check_program(program, dataset, folders, folder):  # noqa: F811
+def check_program(program, dataset, folders, folder, **more):  # noqa: F811
     """Compiled once: stopped and resumed; then all over from the checkpoint before any update.
 
     It stops within an epoch, where the state is carried on and nothing is monitored.
     """
     name = program.name
-    run = program.run_of(flags(dataset, folders[dataset], folder, max_updates=5, keep=9))
+    run = program.run_of(flags(dataset, folders[dataset], folder, max_updates=5, keep=9, **more))
     with pytensor.config.change_flags(floatX="float32"):
         mainloop = program.mainloop(run)
         mainloop.run()
@@ -596,6 +604,12 @@ def check_program(program, dataset, folders, folder):  # noqa: F811
 @pytest.mark.full
 def test_program_resumes(folders, tmp_path):  # noqa: F811
     check_program(vrnn_gmm.PROGRAM, "blizzard", folders, tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("rnn", marked_rnns())
+def test_every_recurrence_resumes(rnn, folders, tmp_path):  # noqa: F811
+    check_program(PROGRAMS["rnn_gauss"], "blizzard", folders, tmp_path, rnn=rnn)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from cle_port.files import write
 from cle_port.train import checkpoint
 from cle_port.utils import zipp
 from cle_port.utils.op import multinomial
+from compare.recording import SCRIPTS
 from compare.units import samples
 from datasets.demo import blizzard as demo_blizzard
 from datasets.hdf5.lines import Line, LineWriter
@@ -156,7 +157,7 @@ def test_reproduces_the_originals_samples(recorded_net):
     u = np.zeros((n_steps, batch_size, 2), dtype="float32")
     with pytensor.config.change_flags(floatX="float32"):
         fn = generation.generation_fn(recorded_net, batch_size, n_steps)
-    s_0 = np.zeros((batch_size, recorded_net.rnn.state_dim), dtype="float32")
+    s_0 = np.zeros((batch_size, recorded_net.state_dim), dtype="float32")
     _, x, mean = (np.asarray(a) for a in fn(s_0, theirs["eps_z"], theirs["eps_x"], u))
     assert x.dtype == mean.dtype == theirs["x"].dtype == "float32"
     for t in range(n_steps):
@@ -285,7 +286,7 @@ def test_writes_samples_that_the_seed_decides(dataset, name, prior, folders, tmp
 def test_longer_samples_begin_like_shorter_ones(folders):
     with pytensor.config.change_flags(floatX="float32"):
         net = rnn_gmm(tiny("iamondb", folders))
-        s_0 = np.zeros((2, net.rnn.state_dim), dtype="float32")
+        s_0 = np.zeros((2, net.state_dim), dtype="float32")
         short, long = (
             generation.generate(net, np.random.default_rng(5), length, s_0, quiet=True)[0]
             for length in (45, 81)
@@ -330,7 +331,7 @@ def test_reads_what_a_program_saves(dataset, folders, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_generation_is_what_the_model_says_of_its_own_frames(name, folders):
     """Means generated step by step equal those of the whole sequence run through the model.
 
@@ -349,7 +350,7 @@ def test_generation_is_what_the_model_says_of_its_own_frames(name, folders):
                     net.params[key.replace("prior", "phi")].set_value(p.get_value())
         rng = np.random.default_rng(0)
         noise = generation.draw_noise(net, rng, 7, 3)
-        s_0 = np.zeros((3, net.rnn.state_dim))
+        s_0 = np.zeros((3, net.state_dim))
         s, x, mean = (np.asarray(a) for a in generation.generation_fn(net, 3, 7)(s_0, *noise))
         known = Known(noise.z)
         whole = generation.through_model(net, x, known, lambda tensors: tensors["theta_mu"])

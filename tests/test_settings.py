@@ -9,7 +9,7 @@ import pytest
 from cle_port.errors import UserError
 from cle_port.utils.mrg import M2
 from models import settings
-from models.settings import Settings, parse, read_config
+from models.settings import Settings, check_changes, parse, read_config
 
 # The original's models/blizzard/config.txt and the literals in its vrnn_gmm.py.
 PAPER = {
@@ -337,3 +337,19 @@ def test_binary_file_that_happens_to_be_text(config):
 def test_settings_made_in_code_are_checked_too():
     with pytest.raises(UserError, match="rnn_dim is 0"):
         Settings(rnn_dim=0)
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint_had_its_default():
+    older = {key: value for key, value in Settings().as_dict().items() if key != "rnn"}
+    assert check_changes(older, Settings()) == {}
+    with pytest.raises(UserError, match="rnn is gru, the checkpoint has lstm"):
+        check_changes(older, Settings(rnn="gru"))
+
+
+def test_a_data_set_that_the_program_does_not_have():
+    assert "invalid choice: 'digits' (choose from" in refused("--dataset", "digits")
+
+
+def test_a_file_with_a_data_set_that_the_program_does_not_have(config):
+    message = refused("--config", config("dataset digits\n"))
+    assert message == "dataset is 'digits'; choose one that this program has: blizzard"

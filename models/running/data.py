@@ -11,7 +11,7 @@ import numpy as np
 
 from cle_port.data import Iterator
 from cle_port.errors import UserError
-from datasets import iamondb
+from datasets import digits, iamondb
 from datasets.blizzard import Blizzard_tbptt, RowRanges, row_ranges, whole_batches
 from datasets.demo import blizzard as demo_blizzard
 from datasets.demo import iamondb as demo_iamondb
@@ -52,6 +52,21 @@ class IAMOnDBData(NamedTuple):
 
     train: iamondb.IAMOnDB
     valid: iamondb.IAMOnDB
+    origin: str
+
+
+class DigitsData(NamedTuple):
+    """Training and validation images.
+
+    Attributes
+    ----------
+    train, valid : Digits
+    origin : str
+        Where the data come from, for a reader.
+    """
+
+    train: digits.Digits
+    valid: digits.Digits
     origin: str
 
 
@@ -102,6 +117,31 @@ def open_iamondb(args: Settings) -> IAMOnDBData:
     if args.x_dim != 3:
         raise UserError(f"x_dim is {args.x_dim}, but a point of the pen has 3 numbers; give 3")
     return IAMOnDBData(train, valid, origin)
+
+
+def open_digits(args: Settings) -> DigitsData:
+    """Open the images of digits, each a sequence of one frame.
+
+    Raises
+    ------
+    UserError
+        If scikit-learn is not installed, or the settings do not fit the images.
+    """
+    if args.data_path is not None:
+        raise UserError(
+            f"data_path is {args.data_path}, but the digits come with scikit-learn; leave it out, "
+            "or give another --dataset"
+        )
+    train, valid = digits.open_digits(unsupervised=1)
+    if args.x_dim != digits.X_DIM:
+        raise UserError(
+            f"x_dim is {args.x_dim}, but an image has {digits.X_DIM} pixels; give {digits.X_DIM}"
+        )
+    for key, data in (("batch_size", train), ("m_batch_size", valid)):
+        size, n = getattr(args, key), data.num_examples()
+        if size > n:
+            raise UserError(f"{key} is {size}, but there are {n} images of digits; use 1 to {n}")
+    return DigitsData(train, valid, "the digits of scikit-learn")
 
 
 def data_id(train: Iterator, valid: Iterator) -> str:

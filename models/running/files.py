@@ -17,7 +17,7 @@ from cle_port.graph.devices import is_first_process
 from cle_port.train import TrainLog
 from cle_port.train.ext import make_folder
 from cle_port.train.log import set_aside
-from models.settings import Settings
+from models.settings import DEMOS, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,15 @@ class RunFiles(NamedTuple):
 
 
 def default_folder(args: Settings) -> Path:
-    """Folder of a run that names none; demo corpora and VRNN-I have their own."""
-    demo = [] if args.data_path else ["demo"]
-    prior = [] if args.prior == "recurrent" else [args.prior]
-    return Path("runs") / "_".join([args.dataset, *demo, *prior])
+    """Folder of a run that names none; demo corpora, VRNN-I and recurrences have their own."""
+    parts = [args.dataset]
+    if args.dataset in DEMOS and not args.data_path:
+        parts.append("demo")
+    if args.prior != "recurrent":
+        parts.append(args.prior)
+    if args.rnn != "lstm":
+        parts.append(args.rnn)
+    return Path("runs") / "_".join(parts)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytensor
 
 from cle_port.console.command_line import ended
 from cle_port.train import Training
+from cle_port.train.ext import Extension
 from models.running.files import one_at_a_time
 from models.running.run import Run
 from models.settings import Settings
@@ -32,8 +33,8 @@ class Program(NamedTuple):
         Literals of the original's scripts, as settings by data set.
     make_net : callable
         Makes the model from the settings.
-    blizzard, iamondb : callable
-        Make the main loop from a `Run` and ``make_net``.
+    mainloops : mapping of str to callable
+        By data set: makes the main loop from a `Run` and ``make_net``.
     doc : str
         What the program does, for ``--help``.
     """
@@ -41,13 +42,12 @@ class Program(NamedTuple):
     name: str
     widths: Mapping[str, Mapping[str, Any]]
     make_net: Callable[..., Any]
-    blizzard: Callable[[Run, Callable[..., Any]], Training]
-    iamondb: Callable[[Run, Callable[..., Any]], Training]
+    mainloops: Mapping[str, Callable[[Run, Callable[..., Any]], Training]]
     doc: str
 
-    def run_of(self, argv: Sequence[str]) -> Run:
+    def run_of(self, argv: Sequence[str], extensions: Sequence[Extension] = ()) -> Run:
         """Resolve a command line; see `Run.from_command_line`."""
-        return Run.from_command_line(self.name, self.widths, self.doc, argv)
+        return Run.from_command_line(self.name, self.widths, self.doc, argv, extensions)
 
     def mainloop(self, run: Run) -> Training:
         """Make the main loop of a run.
@@ -57,11 +57,12 @@ class Program(NamedTuple):
         UserError
             If data or settings are unusable.
         """
-        make_mainloop = {"blizzard": self.blizzard, "iamondb": self.iamondb}[run.args.dataset]
-        return make_mainloop(run, self.make_net)
+        return self.mainloops[run.args.dataset](run, self.make_net)
 
 
-def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
+def run_program(
+    program: Program, argv: Sequence[str] | None = None, extensions: Sequence[Extension] = ()
+) -> int:
     """Run a training program from its command line.
 
     Parameters
@@ -69,6 +70,8 @@ def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
     program : Program
     argv : list of str, optional
         Arguments; default: those of the process.
+    extensions : sequence of Extension, optional
+        The caller's own, after those of the program.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
 
     def train() -> int:
         with terminable():
-            run = program.run_of(sys.argv[1:] if argv is None else argv)
+            run = program.run_of(sys.argv[1:] if argv is None else argv, extensions)
             run.join_processes()
             with surroundings(run.args), one_at_a_time(run.files):
                 run.announce()

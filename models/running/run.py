@@ -32,12 +32,15 @@ from cle_port.train.ext import Extension, UpdateCount
 from cle_port.train.resuming import check_resumable
 from cle_port.utils.mrg import MRG_RandomStreams
 from datasets.blizzard import Blizzard_tbptt, RowRanges, describe_split
+from datasets.digits import Digits
 from datasets.iamondb import IAMOnDB
 from models.running.data import (
     BlizzardData,
+    DigitsData,
     IAMOnDBData,
     data_id,
     open_blizzard,
+    open_digits,
     open_iamondb,
 )
 from models.running.files import RunFiles, start_log, write_settings
@@ -58,12 +61,14 @@ class Run:
         Name of the program, such as ``vrnn_gmm``.
     args : Settings
         Resolved settings.
-    data : BlizzardData or IAMOnDBData, optional
+    data : BlizzardData, IAMOnDBData or DigitsData, optional
         Data in place of those that the settings name.
     loaded : tuple of two dicts, optional
         Arrays and meta of the checkpoint that is resumed, ``args.resume``.
     changes : mapping of str to str, optional
         Settings that differ from that checkpoint's, see `check_changes`.
+    extensions : sequence of Extension, optional
+        The caller's own.
 
     Attributes
     ----------
@@ -83,9 +88,10 @@ class Run:
         self,
         program: str,
         args: Settings,
-        data: BlizzardData | IAMOnDBData | None = None,
+        data: BlizzardData | IAMOnDBData | DigitsData | None = None,
         loaded: State | None = None,
         changes: Mapping[str, str] | None = None,
+        extensions: Sequence[Extension] = (),
     ) -> None:
         self.program = program
         self.args = args
@@ -96,11 +102,17 @@ class Run:
         self.changes = dict(changes or {})
         self._data = data
         self._loaded = loaded
+        self._extensions = list(extensions)
         self._facts: dict[str, str] = {}
 
     @classmethod
     def from_command_line(
-        cls, program: str, widths: Mapping[str, Mapping[str, Any]], doc: str, argv: Sequence[str]
+        cls,
+        program: str,
+        widths: Mapping[str, Mapping[str, Any]],
+        doc: str,
+        argv: Sequence[str],
+        extensions: Sequence[Extension] = (),
     ) -> Run:
         """Resolve the settings of a run; a resumed run takes those of its checkpoint.
 
@@ -114,6 +126,8 @@ class Run:
             What the program does, for ``--help``.
         argv : list of str
             Arguments after the program's name.
+        extensions : sequence of Extension, optional
+            The caller's own.
 
         Raises
         ------
@@ -122,7 +136,7 @@ class Run:
         """
         args = parse(argv, doc, widths)
         if args.resume is None:
-            return cls(program, args)
+            return cls(program, args, extensions=extensions)
         own = RunFiles.of(program, args).checkpoint
         path = own if args.resume == LAST else Path(args.resume)
         loaded = checkpoint.load(path)  # all of it, so that a damaged file is refused first
@@ -141,6 +155,7 @@ class Run:
             replace(merged, save_path=folder, resume=str(path)),
             loaded=loaded,
             changes=changes,
+            extensions=extensions,
         )
 
     def join_processes(self) -> None:
@@ -219,6 +234,28 @@ class Run:
         )
         return train, valid
 
+    def open_digits(self) -> tuple[Digits, Digits]:
+        """Open the data, then the run's own files.
+
+        Returns
+        -------
+        train_data, valid_data : Digits
+
+        Raises
+        ------
+        UserError
+            If the data, the devices or the folder of the run are unusable.
+        """
+        args = self.args
+        data = self._data if isinstance(self._data, DigitsData) else open_digits(args)
+        train, valid, origin = data
+        self._open_files(
+            data=origin,
+            images=f"{train.num_examples()} for training, {valid.num_examples()} for validation",
+            batch=f"{args.batch_size} images",
+        )
+        return train, valid
+
     def describe(self, params: Mapping[str, TensorSharedVariable]) -> None:
         """Log what is trained, on which data, how, and to where."""
         args = self.args
@@ -261,9 +298,9 @@ class Run:
         return noise_streams(self.args, dim, n)
 
     def extensions(self) -> list[Extension]:
-        """Return the extensions that only the settings of this port ask for."""
+        """Return the extensions that the original does not have: of the settings, of the caller."""
         n = self.args.max_updates
-        return [] if n is None else [UpdateCount(n)]
+        return [*([] if n is None else [UpdateCount(n)]), *self._extensions]
 
     def options(
         self, train: Iterator, valid: Iterator, noise: Mapping[str, Noise] | None = None

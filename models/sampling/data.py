@@ -10,7 +10,7 @@ import pytensor
 from numpy.typing import ArrayLike, NDArray
 
 from cle_port.errors import UserError
-from models.running.data import open_blizzard, open_iamondb
+from models.running.data import open_blizzard, open_digits, open_iamondb
 from models.settings import Settings
 
 
@@ -66,6 +66,17 @@ def open_data(args: Settings) -> ValidationData:
             return Sequences(x, mask.sum(axis=0).astype(int))
 
         return ValidationData(lines.train.X_mean, lines.train.X_std, first_lines)
+
+    if args.dataset == "digits":
+        with pytensor.config.change_flags(floatX=args.floatX):
+            images = open_digits(args).valid
+
+        def first_images(number: int) -> Sequences:
+            _check_number(number, images.num_examples())
+            (x,) = images.slices(0, number)
+            return Sequences(x, np.ones(number, dtype=int))
+
+        return ValidationData(0.0, 1.0, first_images)
 
     rows = open_blizzard(args)
     start, end = rows.rows.valid_start, rows.rows.valid_end

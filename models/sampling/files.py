@@ -1,9 +1,9 @@
-"""Writing generated sequences: wave files, pen strokes, drawings."""
+"""Writing what was generated: wave files, pen strokes, drawings, images."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,18 @@ from scipy.io import wavfile
 
 from cle_port.console.progress import progress_bar
 from cle_port.files import write
+from datasets.digits import IMAGE_SHAPE
 from datasets.iamondb_utils import write_svg
 from models.sampling.data import ValidationData
-from models.sampling.pictures import SAMPLE_RATE, has_matplotlib, pen_picture, wave_picture
+from models.sampling.pictures import (
+    SAMPLE_RATE,
+    has_matplotlib,
+    image_plane,
+    image_sheet,
+    pen_picture,
+    wave_picture,
+    wave_plane,
+)
 
 INT16 = np.iinfo(np.int16)
 
@@ -106,10 +115,8 @@ def write_pens(
     written, drawing = [], []
     for name, frames in zip(names, lines):
         strokes = as_strokes(frames, data.X_mean, data.X_std)
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **strokes)
         written.append(start.with_name(f"{name}.npz"))
-        write(written[-1], buffer.getvalue())
+        write_arrays(written[-1], strokes)
         drawing.append(as_points(strokes))
     written.append(start.with_name(f"{start.name}.svg"))
     write_svg(written[-1], drawing, captions)
@@ -117,3 +124,74 @@ def write_pens(
         written.append(start.with_name(f"{start.name}.png"))
         write(written[-1], pen_picture(drawing, captions))
     return written
+
+
+def write_images(start: Path, lines: Mapping[str, Sequence[NDArray]]) -> list[Path]:
+    """Write ``<start>.npz`` and, with matplotlib, ``<start>.png``: one sheet of all images.
+
+    Parameters
+    ----------
+    start : Path
+        First part of the files' names.
+    lines : mapping of str to list of ndarray, each (1, pixels)
+        Images as sequences of one frame, by kind; the kinds name the arrays in
+        the file, each (N, 8, 8).
+
+    Returns
+    -------
+    list of Path
+        Files written.
+    """
+    images = {kind: as_images(np.concatenate(frames)) for kind, frames in lines.items()}
+    return write_with_picture(start, images, lambda: image_sheet(images))
+
+
+def write_plane(
+    start: Path, dataset: str, z: NDArray, x: NDArray, data: ValidationData
+) -> list[Path]:
+    """Write ``<start>.npz`` and, with matplotlib, ``<start>.png``: means of x over the plane of z.
+
+    Parameters
+    ----------
+    start : Path
+        First part of the files' names.
+    dataset : {'digits', 'blizzard'}
+    z, x : ndarray
+        From `models.sampling.generation.plane`.
+    data : ValidationData
+
+    Returns
+    -------
+    list of Path
+        Files written.  The arrays are ``z``, shape (n, n, 2), and ``x``, shape
+        (n, n, 8, 8) for images, (n, n, samples) in the data's unit for sound.
+    """
+    if dataset == "digits":
+        images = as_images(x)
+        return write_with_picture(start, {"z": z, "x": images}, lambda: image_plane(z, images))
+    waves = denormalize(x, data.X_mean, data.X_std)
+    return write_with_picture(start, {"z": z, "x": waves}, lambda: wave_plane(z, waves))
+
+
+def as_images(x: NDArray) -> NDArray:
+    """Frames of digits, shape (..., 64), as images, shape (..., 8, 8)."""
+    return x.reshape((*x.shape[:-1], *IMAGE_SHAPE))
+
+
+def write_with_picture(
+    start: Path, arrays: Mapping[str, NDArray], picture: Callable[[], bytes]
+) -> list[Path]:
+    """Write ``<start>.npz`` and, with matplotlib, the PNG that ``picture`` makes."""
+    written = [start.with_name(f"{start.name}.npz")]
+    write_arrays(written[0], arrays)
+    if has_matplotlib():
+        written.append(start.with_name(f"{start.name}.png"))
+        write(written[1], picture())
+    return written
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
+    """Write arrays by name into an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write(path, buffer.getvalue())

@@ -10,6 +10,7 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
+from scipy.special import ndtri
 
 from cle_port.console.progress import elapsed_time, progress_bar
 from cle_port.errors import UserError
@@ -18,9 +19,9 @@ from models.parts import flat
 from models.programs import Net
 from models.sampling.data import Sequences
 from models.sampling.loading import floatX_of, precision_of
-from models.vrnn_gmm import VRNN
 
 CHUNK = 40  # time steps that one call generates
+PLANE = 15  # rows and columns of a plane
 
 
 class GenerationNoise(NamedTuple):
@@ -57,7 +58,7 @@ def generation_fn(
     batch_size, n_steps : int
         Sequences, and time steps of one call.
     gmm, temperature
-        See `models.parts.Decoder.sample`.  Normal noise is scaled by the
+        See `models.parts.sample_frames`.  Normal noise is scaled by the
         temperature where it is drawn, in `draw_noise`.
     backend : str
         See `cle_port.graph`.
@@ -65,7 +66,7 @@ def generation_fn(
     Returns
     -------
     callable
-        Takes the state s_0 of shape (B, 2 rnn_dim) and the fields of `GenerationNoise`;
+        Takes the state s_0 of shape (B, state_dim) and the fields of `GenerationNoise`;
         returns the last state, and frames and their means, both of shape
         (T, B, x_dim).
 
@@ -86,7 +87,7 @@ def _generation_graph(
     def symbol(name: str, *shape: int) -> TensorVariable:
         return pt.tensor(name, dtype=pytensor.config.floatX, shape=shape)
 
-    s_0 = symbol("s_0", batch_size, net.rnn.state_dim)
+    s_0 = symbol("s_0", batch_size, net.state_dim)
     noise = GenerationNoise(
         symbol("eps_z", n_steps, batch_size, net.noise_dim),
         symbol("eps_x", n_steps, batch_size, net.theta.noise_dim),
@@ -150,7 +151,7 @@ def generate(
         Source of all noise.
     length : int
         Time steps.
-    s_0 : ndarray, shape (B, 2 rnn_dim)
+    s_0 : ndarray, shape (B, state_dim)
         State before the first step.
     gmm, temperature, backend
         See `generation_fn`.
@@ -209,13 +210,13 @@ def through_model(
     """
     with precision_of(net):
         symbol = pt.tensor("x", dtype=x.dtype, shape=x.shape)
-        s_0 = net.rnn.get_init_state(x.shape[1])
-        if isinstance(net, VRNN):
-            eps = net.noise(symbol)
-            inputs, tensors = [symbol, eps], net.fprop(symbol, s_0, eps)
-            values = [x, draw_noise(net, rng, *x.shape[:2]).z]
-        else:
-            inputs, tensors, values = [symbol], net.fprop(symbol, s_0), [x]
+        inputs, values = [symbol], [x]
+        states = [net.get_init_state(x.shape[1])] if net.state_dim else []
+        if net.noise_dim:
+            shape = (*x.shape[:2], net.noise_dim)
+            inputs.append(pt.tensor("eps", dtype=x.dtype, shape=shape))
+            values.append(draw_noise(net, rng, *x.shape[:2]).z)
+        tensors = net.fprop(symbol, *states, *inputs[1:])
         fn = compile_function(inputs, output(tensors), None, backend)
         return np.asarray(fn(*values))
 
@@ -223,7 +224,7 @@ def through_model(
 def state_after(
     net: Net, data: Sequences, rng: np.random.Generator, backend: str = "auto"
 ) -> NDArray:
-    """State after the last frame of each sequence, shape (B, 2 rnn_dim)."""
+    """State after the last frame of each sequence, shape (B, state_dim)."""
     s = through_model(net, data.x, rng, lambda tensors: tensors["s"], backend)
     return s[data.lengths - 1, np.arange(s.shape[1])]
 
@@ -247,3 +248,31 @@ def reconstruct(
         return mean.reshape((n_steps, batch_size, x_dim))
 
     return through_model(net, data.x, rng, output, backend)
+
+
+def plane(net: Net, backend: str = "auto") -> tuple[NDArray, NDArray]:
+    """Means of x over the plane of a two-dimensional z, of a model without a state.
+
+    Along both axes z takes the middles of `PLANE` equally probable parts of
+    N(0, 1), so that each cell stands for the same share of what the model
+    generates.
+
+    Returns
+    -------
+    z : ndarray, shape (PLANE, PLANE, 2), floatX
+        z_1 grows along a row; z_2 is greatest in the first row, as in a picture.
+    x : ndarray, shape (PLANE, PLANE, x_dim), floatX
+        Means; that of a mixture as in `reconstruct`.
+    """
+    dtype: Any = np.dtype(floatX_of(net))
+    middles = ndtri((np.arange(PLANE) + 0.5) / PLANE)
+    z = np.stack(np.meshgrid(middles, middles[::-1]), axis=-1).astype(dtype)
+    rows = PLANE**2
+    noise = GenerationNoise(
+        z.reshape((1, rows, 2)),
+        np.zeros((1, rows, net.theta.noise_dim), dtype=dtype),
+        np.full((1, rows, 2), 0.5, dtype=dtype),
+    )
+    fn = generation_fn(net, rows, 1, "argmax", backend=backend)
+    _, _, mean = fn(np.zeros((rows, net.state_dim), dtype=dtype), *noise)
+    return z, np.asarray(mean).reshape((PLANE, PLANE, -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from cle_port.train import checkpoint
 from cle_port.utils import zipp
 from models.parts import Init
 from models.programs import PROGRAMS, Net
+from models.running import Program
 from models.settings import Settings
 
 
@@ -30,13 +32,44 @@ def floatX_of(net: Net) -> str:
     return next(iter(net.params.values())).dtype
 
 
-def load_model(path: str | Path) -> tuple[str, Settings, Net]:
+def load_program(path: str | Path) -> Program:
+    """Run a script that defines a program and return its ``PROGRAM``.
+
+    Parameters
+    ----------
+    path : path
+        A Python file, such as a model of the user's own (docs/library.md).
+
+    Raises
+    ------
+    UserError
+        If there is no such file, it fails, or it has no ``PROGRAM``.
+    """
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if not Path(path).is_file() or spec is None or spec.loader is None:
+        raise UserError(f"--program {path} is not a Python file; give the script of the model")
+    script = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(script)
+    except Exception as error:
+        raise UserError(
+            f"--program {path} fails with {type(error).__name__}: {error}; mend the script"
+        ) from error
+    program = getattr(script, "PROGRAM", None)
+    if not isinstance(program, Program):
+        raise UserError(f"--program {path} has no PROGRAM; define one, as models/vrnn_gmm.py does")
+    return program
+
+
+def load_model(path: str | Path, program: Program | None = None) -> tuple[str, Settings, Net]:
     """Build the model of a checkpoint, with its parameters.
 
     Parameters
     ----------
     path : path
         Written by one of the programs.
+    program : Program, optional
+        The program, if it is none of `PROGRAMS`.
 
     Returns
     -------
@@ -44,7 +77,7 @@ def load_model(path: str | Path) -> tuple[str, Settings, Net]:
         Name of the program, such as ``'vrnn_gmm'``.
     args : Settings
         Settings that it was trained with.
-    net : VRNN or RNN
+    net : Net
         Its parameters have the checkpoint's precision, whatever
         ``pytensor.config.floatX`` is: see `precision_of`.
 
@@ -55,9 +88,10 @@ def load_model(path: str | Path) -> tuple[str, Settings, Net]:
         its parameters do not fit its settings.
     """
     arrays, meta = checkpoint.load(path)
+    programs = PROGRAMS if program is None else {program.name: program}
     try:
         name = meta["program"].rpartition("_")[0]
-        make_net = PROGRAMS[name].make_net
+        make_net = programs[name].make_net
         args = Settings(**meta["settings"])
         names = set(meta["params"])
         with pytensor.config.change_flags(floatX=args.floatX):
@@ -65,8 +99,8 @@ def load_model(path: str | Path) -> tuple[str, Settings, Net]:
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} is not a checkpoint of {', '.join(PROGRAMS)} ({reason}); give one that these "
-            "wrote"
+            f"{path} is not a checkpoint of {', '.join(programs)} ({reason}); give one that these "
+            "wrote, or with --program the script of another model"
         ) from error
     check_params(path, {key: arrays[key] for key in arrays if key in names}, net)
     with precision_of(net):
