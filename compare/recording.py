@@ -22,6 +22,7 @@ from cle_port.files import open_file
 from cle_port.files.npz import DAMAGE
 
 Arrays = Mapping[str, NDArray]
+SCRIPTS = ("rnn_gauss", "rnn_gmm", "vrnn_gauss", "vrnn_gmm")  # the original's programs
 
 MAX_BYTES = 8 * 2**30  # all arrays of a recording together, unpacked
 PLAIN_KINDS = "biufcSU"  # booleans, numbers and text

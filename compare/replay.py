@@ -33,7 +33,7 @@ from cle_port.train import Training, TrainLog
 from cle_port.train.ext import EarlyStopping, Monitoring
 from cle_port.utils import zipp
 from compare import tolerances
-from compare.recording import Arrays, below, scalar, text
+from compare.recording import SCRIPTS, Arrays, below, scalar, text
 from datasets.blizzard import RowRanges
 from models.programs import PROGRAMS
 from models.running import BlizzardData, IAMOnDBData, Run
@@ -230,10 +230,10 @@ def label_of(recording: Arrays) -> str:
         If the port does not have the program.
     """
     dataset, name = scalar(recording, "meta/dataset"), scalar(recording, "meta/model")
-    if dataset not in DATASETS or name not in PROGRAMS:
+    if dataset not in DATASETS or name not in SCRIPTS:
         raise UserError(
             f"the recorded program is {name!r} for {dataset!r}; the port has "
-            f"{', '.join(PROGRAMS)} for {' and '.join(DATASETS)}"
+            f"{', '.join(SCRIPTS)} for {' and '.join(DATASETS)}"
         )
     return f"{dataset}_{name}"
 

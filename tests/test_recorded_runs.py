@@ -25,7 +25,7 @@ import pytest
 from cle_port.train.ext import EarlyStopping
 from compare import tolerances
 from compare.differences import Comparison, Section
-from compare.recording import Recording
+from compare.recording import SCRIPTS, Recording
 from compare.replay import (
     DATASETS,
     N_MOVED,
@@ -35,10 +35,12 @@ from compare.replay import (
     repeat_run,
 )
 from compare.verdicts import compare_run
-from models.programs import PROGRAMS
+from models.parts import TRANSITIONS
 from tests.recordings import FOLDERS, PROJECT, below, read
 
-LABELS = [f"{dataset}_{name}" for dataset in DATASETS for name in PROGRAMS]
+# The original's scripts, also with other layers where they make their LSTM.
+RNNS = ["", *(f"_{rnn}" for rnn in TRANSITIONS if rnn != "lstm")]
+LABELS = [f"{dataset}_{name}{rnn}" for dataset in DATASETS for name in SCRIPTS for rnn in RNNS]
 
 pytestmark = pytest.mark.full
 
@@ -65,16 +67,15 @@ SEEDED: list[tuple[str, ...]] = [(*case, "seeds") for case in RUNS if case[2] ==
 
 
 def marked(cases: list[tuple[str, ...]]) -> list:
-    """Mark as slow what CI leaves out: float32, except for one program."""
-    return [
-        pytest.param(
-            case,
-            marks=[pytest.mark.slow]
-            if case[1] == "float32" and "zard_vrnn_gmm" not in case[0]
-            else [],
-            id="-".join(case),
-        )
+    """Mark as slow what CI leaves out: float32, except for one program; rarer recurrences."""
+    left_out = [
+        (case[1] == "float32" and "zard_vrnn_gmm" not in case[0])
+        or case[0].endswith(tuple(rnn for rnn in RNNS if rnn not in ("", "_gru")))
         for case in cases
+    ]
+    return [
+        pytest.param(case, marks=[pytest.mark.slow] if slow else [], id="-".join(case))
+        for case, slow in zip(cases, left_out)
     ]
 
 

@@ -25,9 +25,9 @@ from cle_port.errors import UserError, one_line
 from cle_port.files.unpickle import UNREADABLE, Instance, finished, load_objects
 from cle_port.train.log import TrainLog
 from compare.original.command_line import add_files, save
+from compare.recording import SCRIPTS
 
 PACKAGES = ("cle", "nips2015_vrnn", "theano")
-SCRIPTS = ("rnn_gauss", "rnn_gmm", "vrnn_gauss", "vrnn_gmm")
 # Parameter and axis that give each size among the settings of the port.
 SIZES = {
     "x_dim": ("W_x_t__x_1", 0),
