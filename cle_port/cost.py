@@ -11,9 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytensor.scalar as ps
 import pytensor.tensor as pt
+from pytensor.gradient import zero_grad
+from pytensor.tensor.special import Softmax, log_softmax
 from pytensor.tensor.variable import TensorVariable
 
+from cle_port.utils import nnet
 from cle_port.utils.op import logsumexp
 
 # Theano takes the logarithm of a small integer in single precision.
@@ -38,9 +42,17 @@ def NllBin(y: TensorVariable, y_hat: TensorVariable) -> TensorVariable:
 
     Notes
     -----
-    Counterpart: ``cle.cost.NllBin``.  0 log 0 is 0 here and NaN in the original
-    (see `_xlogy0`).
+    Counterpart: ``cle.cost.NllBin``.  0 log 0 is 0 here and NaN in the original.
+
+    If ``y_hat`` is the output of a sigmoid itself, not a part or another shape of
+    it, the logarithms are softplus functions of the sigmoid's argument: cost and
+    gradient are finite even where the sigmoid is exactly 0 or 1.  Theano's compiler
+    replaces them in this way.  So the cost has a gradient by the sigmoid's argument,
+    and none by the sigmoid.
     """
+    if _is_output_of(y_hat, nnet.ScalarSigmoid, ps.Sigmoid):
+        log_one, log_zero = _logs_of_sigmoid(y_hat)
+        return -pt.sum(y * log_one + (1 - y) * log_zero, axis=-1)
     return -pt.sum(_xlogy0(y, y_hat) + _xlogy0(1 - y, 1 - y_hat), axis=-1)
 
 
@@ -63,6 +75,10 @@ def NllMul(y: TensorVariable, y_hat: TensorVariable) -> TensorVariable:
     Notes
     -----
     Counterpart: ``cle.cost.NllMul``.  0 log 0 is 0 here and NaN in the original.
+
+    If ``y_hat`` is the output of a softmax itself, the logarithm is computed from the
+    softmax's argument: cost and gradient are finite even where the softmax is
+    exactly 0.
     """
     return -pt.sum(_xlogy0(y, y_hat), axis=-1)
 
@@ -83,11 +99,21 @@ def NllMulInd(y: TensorVariable, y_hat: TensorVariable) -> TensorVariable:
     -------
     tensor of shape (rows,)
 
+    Raises
+    ------
+    ValueError
+        If ``y_hat`` is not a matrix.
+
     Notes
     -----
-    Counterpart: ``cle.cost.NllMulInd``.
+    Counterpart: ``cle.cost.NllMulInd``, which takes the probability from another row
+    if an index is not one of the columns.  See `NllMul` for the output of a softmax.
     """
-    return -pt.log(y_hat)[pt.arange(y.shape[0]), pt.cast(y.flatten(), "int64")]
+    if y_hat.ndim != 2:
+        raise ValueError(
+            f"y_hat has {y_hat.ndim} axes; give a matrix, with one row for each index of y"
+        )
+    return -_log(y_hat)[pt.arange(y.shape[0]), pt.cast(y.flatten(), "int64")]
 
 
 def MSE(y: TensorVariable, y_hat: TensorVariable, use_sum: int | bool = 1) -> TensorVariable:
@@ -317,10 +343,37 @@ def _xlogy0(x: TensorVariable, y: TensorVariable) -> TensorVariable:
     """Return x log y, and 0 where x is 0, for any y.
 
     The logarithm gets 1 instead of y where x is 0, so the gradient is 0 there,
-    too (Theano's ``xlogy0`` has 0/0 at x = y = 0).
+    too (Theano's ``xlogy0`` has 0/0 at x = y = 0).  That of a softmax needs no help.
     """
     counts = pt.neq(x, 0)
-    return pt.switch(counts, x * pt.log(pt.switch(counts, y, 1)), 0)
+    y = y if _is_output_of(y, Softmax) else pt.switch(counts, y, 1)
+    return pt.switch(counts, x * _log(y), 0)
+
+
+def _log(p: TensorVariable) -> TensorVariable:
+    """Return log p; if p is the output of a softmax, from the softmax's argument."""
+    if _is_output_of(p, Softmax):
+        return log_softmax(p.owner.inputs[0], axis=p.owner.op.axis)
+    return pt.log(p)
+
+
+def _logs_of_sigmoid(p: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
+    """Return log p and log(1 - p) from the argument of the sigmoid that makes p.
+
+    Theano takes the gradient of log p, which is 1 - p, before it replaces log p by
+    -softplus(-x).  The gradient of the latter, sigmoid(-x), saturates elsewhere: it
+    would be up to 5.6e-9 off.  So log p gets its gradient from x - softplus(x).
+    """
+    (x,) = p.owner.inputs
+    softplus = nnet.softplus if _is_output_of(p, nnet.ScalarSigmoid) else pt.softplus
+    same = x - softplus(x)
+    return same + zero_grad(-softplus(-x) - same), -softplus(x)
+
+
+def _is_output_of(x: TensorVariable, *kinds: type) -> bool:
+    """Return whether an operation of one of these kinds makes ``x``."""
+    op = x.owner.op if x.owner else None
+    return isinstance(getattr(op, "scalar_op", op), kinds)
 
 
 def KLGaussianStdGaussian(mu: TensorVariable, sig: TensorVariable) -> TensorVariable:
@@ -401,9 +454,10 @@ def grbm_free_energy(
 
     Notes
     -----
-    Counterpart: ``cle.cost.grbm_free_energy``.
+    Counterpart: ``cle.cost.grbm_free_energy``, whose log(1 + exp(x)) Theano replaces by
+    its softplus.
     """
     bh, bx, x_sig = X
     bias_term = 0.5 * pt.sum(((v - bx) / x_sig) ** 2, axis=1)
-    hidden_term = pt.sum(pt.log(1 + pt.exp(pt.dot(v / x_sig, W) + bh)), axis=1)
+    hidden_term = pt.sum(nnet.softplus(pt.dot(v / x_sig, W) + bh), axis=1)
     return bias_term - hidden_term

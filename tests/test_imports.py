@@ -12,7 +12,7 @@ import pytest
 
 from tests.recordings import PROJECT
 
-PACKAGES = ("cle_port", "datasets", "models", "compare", "benchmarks")
+PACKAGES = ("cle_port", "datasets", "models", "tutorials", "compare", "benchmarks")
 
 # From below.  A module belongs to the longest name here that is its own or its package's; it may
 # import modules of its own line and of the lines before.
@@ -28,11 +28,12 @@ LAYERS = (
     ("datasets.build",),
     ("datasets.blizzard", "datasets.iamondb", "datasets"),
     ("datasets.demo",),
+    ("tutorials",),
     ("models.settings",),
     ("models.parts", "models.channels"),
     ("models.running",),
-    ("models.vrnn_gmm", "models.rnn_gmm", "models"),
-    ("models.vrnn_gauss", "models.rnn_gauss"),
+    ("models.vrnn_gmm", "models.rnn_gmm", "models.vae", "models"),
+    ("models.vrnn_gauss", "models.rnn_gauss", "models.storn"),
     ("models.programs",),
     ("models.sampling",),
     ("models.sample",),

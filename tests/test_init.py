@@ -11,12 +11,18 @@ import pytensor
 import pytest
 
 from cle_port.layers import InitCell
-from cle_port.layers.recurrent import LSTM
+from cle_port.layers.recurrent import GFGRU, GFLSTM, GRU, LSTM
 from compare.differences import with_signs_of
-from compare.units import INIT_CELLS, layer_of
-from tests.recordings import below
+from compare.units import INIT_CELLS, compare_units, layer_of
+from compare.units.initial import basis
+from tests.recordings import below, read
 from tests.units import FLOATS, case_names, recorded
 
+LAYERS = [
+    key.removeprefix("initialize/").removesuffix("/seed")
+    for key in read("units_init_float64.npz")
+    if key.startswith("initialize/") and key.endswith("/seed")
+]
 SHAPES = ("4x4", "4x6", "5x1", "6x4", "7")
 CASES = [
     (kind, shape) for kind in INIT_CELLS for shape in SHAPES if "ortho" not in kind or shape != "7"
@@ -25,6 +31,7 @@ CASES = [
 
 def test_all_recorded_kinds_are_there():
     assert set(case_names("init", "InitCell")) == set(INIT_CELLS)
+    assert len(LAYERS) == 18
 
 
 @pytest.mark.parametrize("own_generator", [False, True])
@@ -57,33 +64,15 @@ def test_ortho_is_too_narrow_where_there_are_fewer_rows_than_columns():
 def test_ortho_of_a_matrix_of_lower_rank():
     """Columns that depend on others are left out, as in the original."""
     arrays = recorded("init", "orth/rank1")
-
-    class Given(InitCell):
-        def randn(self, shape):
-            return arrays["in"]
-
-    ours = Given("ortho").get(arrays["in"].shape)
-    np.testing.assert_allclose(with_signs_of(ours, arrays["out"]), arrays["out"], atol=1e-14)
+    np.testing.assert_allclose(basis(arrays), arrays["out"], atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "FullyConnectedLayer/bias",
-        "FullyConnectedLayer/no_bias",
-        "FullyConnectedLayer/defaults",
-        "SimpleRecurrent",
-        "SimpleRecurrent/two",
-        "LSTM",
-        "LSTM/wider_recurrent",
-        "LSTM/narrower_recurrent",
-    ],
-)
+@pytest.mark.parametrize("case", LAYERS)
 def test_initialize(case):
     """Names, order, values, and how many random numbers were used up."""
     arrays = recorded("init", f"initialize/{case}")
     np.random.seed(int(arrays["seed"]))
-    ours = layer_of(case).initialize()
+    ours = layer_of(case, arrays).initialize()
     assert np.random.uniform() == arrays["next_uniform"]
     assert list(ours) == arrays["order"].tolist()
     for name, theirs in below(arrays, "param").items():
@@ -96,12 +85,30 @@ def test_initialize(case):
             np.testing.assert_array_equal(ours[name], theirs, err_msg=name)
 
 
-def test_recurrent_weights_of_LSTM_are_four_orthogonal_blocks():
-    """Whatever init_U is, as in the original."""
-    layer = LSTM(name="h", nout=4, unit="tanh", init_U=InitCell("zeros"))
-    U = layer.initialize()["U_h__h"]
-    for block in np.split(U, 4, axis=1):
-        np.testing.assert_allclose(block.T @ block, np.eye(4), atol=1e-14)
+def test_the_comparison_repeats_all_recorded_values():
+    name = "units_init_float64"
+    comparison = compare_units(read(f"{name}.npz"), name)
+    assert comparison.ok
+    assert comparison.left_out == {}
+    assert [len(section.differences) for section in comparison.sections] == [43, 119, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_block", "n_gate"), [(LSTM, 4, 0), (GRU, 3, 0), (GFLSTM, 4, 2), (GFGRU, 3, 2)]
+)
+def test_recurrent_weights_are_orthogonal_blocks(kind, n_block, n_gate):
+    """Whatever init_U is, as in the original; columns of gates are uniform in its range."""
+    cell = InitCell("zeros", low=0.5, high=0.75)
+    layer = kind(name="h", recurrent="o", recurrent_dim=6, nout=4, unit="tanh", init_U=cell)
+    params = layer.initialize()
+    for name, n_row in (("h", 4), ("o", 6)):
+        U = params[f"U_{name}__h"]
+        assert U.shape == (n_row, 4 * n_block + n_gate)
+        for block in np.split(U[:, : 4 * n_block], n_block, axis=1):
+            np.testing.assert_allclose(block.T @ block, np.eye(4), atol=1e-14)
+        gates = U[:, 4 * n_block :]
+        assert ((gates >= 0.5) & (gates < 0.75)).all()
+        assert len(np.unique(gates)) == gates.size
 
 
 @pytest.mark.parametrize("floatX", FLOATS)

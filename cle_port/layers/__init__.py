@@ -5,17 +5,19 @@ Counterpart: ``cle/layers/__init__.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 import scipy.linalg
 from numpy.typing import NDArray
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
-from cle_port.utils import nnet, sharedX, tolist
+from cle_port.utils import nnet, sharedX, tolist, unpack
+from cle_port.utils.mrg import M2, MRG_RandomStreams
 
 Shape = int | tuple[int, ...]
 
@@ -49,6 +51,7 @@ class InitCell:
     """
 
     TYPES: ClassVar = ("randn", "rand", "zeros", "ones", "const", "ortho")
+    rng: Any = np.random  # of the class: an instance with a module could not be copied or pickled
 
     def __init__(
         self,
@@ -64,7 +67,8 @@ class InitCell:
         self.std_dev = std_dev
         self.low = low
         self.high = high
-        self.rng: Any = np.random if rng is None else rng
+        if rng is not None:
+            self.rng = rng
         if init_type is not None:
             self.init_param = self.which_init(init_type)
 
@@ -121,7 +125,73 @@ class InitCell:
         return sharedX(x, name)
 
 
-class NonlinCell:
+class RandomCell:
+    """Seeds and random generators of a layer.
+
+    Each is made when it is first asked for.  No layer of this port draws: noise is
+    an input of the graph.  `theano_rng` makes this noise on the host, the numbers
+    that the original draws in the graph from the same seed.
+
+    Attributes
+    ----------
+    seed_rng : numpy.random.RandomState
+        Source of seeds that nobody sets; one for all layers.
+    theano_seed : int or sequence of 6 int
+        Seed of `theano_rng`; may be set before `theano_rng` is used.
+    theano_rng : MRG_RandomStreams
+        Generator MRG31k3p, see `cle_port.utils.mrg`; may be set.
+
+    Notes
+    -----
+    Counterpart: ``cle.layers.RandomCell``, whose ``rng`` fails.  There, ``seed_rng`` takes
+    its seed from NumPy's global generator when the module is imported; here, from
+    the operating system.
+    """
+
+    seed_rng: ClassVar = np.random.RandomState()
+    _seed: int | None = None
+    _rng: np.random.RandomState | None = None
+    _theano_seed: Any = None
+    _theano_rng: MRG_RandomStreams | None = None
+
+    def rng(self) -> np.random.RandomState:
+        """Return NumPy's generator, seeded with `seed`."""
+        if self._rng is None:
+            self._rng = np.random.RandomState(self.seed())
+        return self._rng
+
+    def seed(self) -> int:
+        """Return the seed of `rng`."""
+        if self._seed is None:
+            self._seed = int(self.seed_rng.randint(np.iinfo(np.int32).max))
+        return self._seed
+
+    @property
+    def theano_seed(self) -> Any:
+        """Seed of `theano_rng`."""
+        while self._theano_seed is None:
+            seed = int(self.seed_rng.randint(np.iinfo(np.int32).max))
+            if 0 < seed < M2:  # the original fails for others, one in 100000
+                self._theano_seed = seed
+        return self._theano_seed
+
+    @theano_seed.setter
+    def theano_seed(self, value: Any) -> None:
+        self._theano_seed = value
+
+    @property
+    def theano_rng(self) -> MRG_RandomStreams:
+        """Generator MRG31k3p, on the host."""
+        if self._theano_rng is None:
+            self._theano_rng = MRG_RandomStreams(self.theano_seed)
+        return self._theano_rng
+
+    @theano_rng.setter
+    def theano_rng(self, theano_rng: MRG_RandomStreams) -> None:
+        self._theano_rng = theano_rng
+
+
+class NonlinCell(RandomCell):
     """A unit: the elementwise (or rowwise) function of a layer's output.
 
     Parameters
@@ -144,9 +214,9 @@ class NonlinCell:
 
     Notes
     -----
-    Counterpart: ``cle.layers.NonlinCell``, without its two random units
-    (``sigmoidal_spikenslab_relu``, ``gaussian_spikenslab_relu``): they draw random
-    numbers inside the graph.
+    Counterpart: ``cle.layers.NonlinCell``.  Its two random units,
+    `sigmoidal_spikenslab_relu` and `gaussian_spikenslab_relu`, draw inside the graph.
+    Here they take noise, which ``fprop`` does not have, so none can be ``unit``.
     """
 
     UNITS: ClassVar = (
@@ -161,6 +231,7 @@ class NonlinCell:
         "hard_tanh",
         "hard_sigmoid",
     )
+    RANDOM_UNITS: ClassVar = ("sigmoidal_spikenslab_relu", "gaussian_spikenslab_relu")
     saturate: bool = True
 
     def __init__(self, unit: str | None = None) -> None:
@@ -170,6 +241,11 @@ class NonlinCell:
 
     def which_fn(self, which: str) -> Callable[[TensorVariable], TensorVariable]:
         """Return the method named ``which``."""
+        if which in self.RANDOM_UNITS:
+            raise ValueError(
+                f"unit {which!r} takes noise, which fprop does not have; give unit='linear' and "
+                f"call the layer's {which}(z, u) on its output"
+            )
         return _method(self, NonlinCell, which, "unit", self.UNITS)
 
     def linear(self, z: TensorVariable) -> TensorVariable:
@@ -211,6 +287,48 @@ class NonlinCell:
     def hard_sigmoid(self, z: TensorVariable) -> TensorVariable:
         """Return z + 0.5 clipped to [0, 1]."""
         return pt.clip(z + 0.5, 0.0, 1.0)
+
+    def sigmoidal_spikenslab_relu(self, z: TensorVariable, u: TensorVariable) -> TensorVariable:
+        """Return z where u < sigmoid(z - 3), and 0 elsewhere.
+
+        Parameters
+        ----------
+        z : tensor
+        u : tensor of the shape of ``z``
+            Uniform numbers on [0, 1).
+
+        Returns
+        -------
+        tensor of the shape of ``z``
+
+        Notes
+        -----
+        Counterpart: ``cle.layers.NonlinCell.sigmoidal_spikenslab_relu``, which draws
+        ``u`` itself.
+        """
+        return z * (u < self.sigmoid(z - 3))
+
+    def gaussian_spikenslab_relu(self, z: TensorVariable, u: TensorVariable) -> TensorVariable:
+        """Return g = exp(-z**2) / sqrt(pi) where u < sum(g) - 3, and 0 elsewhere.
+
+        Parameters
+        ----------
+        z : tensor
+        u : tensor of the shape of ``z``
+            Uniform numbers on [0, 1).
+
+        Returns
+        -------
+        tensor of the shape of ``z``
+
+        Notes
+        -----
+        Counterpart: ``cle.layers.NonlinCell.gaussian_spikenslab_relu``, which draws
+        ``u`` itself.  As there, the sum is over the whole tensor: all entries share one
+        "probability", below 0 for small tensors and above 1 for large ones.
+        """
+        g = pt.exp(-pt.sqr(z)) / float(np.sqrt(np.pi))
+        return g * (u < g.sum() - 3)
 
 
 class StemCell(NonlinCell):
@@ -279,7 +397,7 @@ class StemCell(NonlinCell):
         self.x_as_index = x_as_index
         self.parent = sizes_by_name(name, "parent", tolist(parent), tolist(parent_dim))
 
-    def fprop(self, *args: Any, **kwargs: Any) -> TensorVariable:
+    def fprop(self, *args: Any, **kwargs: Any) -> Any:
         """Build the layer's graph; each layer defines its own."""
         raise NotImplementedError(f"{type(self).__name__} does not implement fprop")
 
@@ -298,12 +416,95 @@ class StemCell(NonlinCell):
             params[f"b_{self.name}"] = self.init_b.get(self.nout)
         return params
 
-    def _check_count(self, what: str, given: Sequence, expected: Mapping) -> None:
+    def _check_count(self, what: str, given: Sequence, expected: Collection[str]) -> None:
         if len(given) != len(expected):
             raise ValueError(
                 f"layer {self.name!r} got {len(given)} {what} inputs, expected "
                 f"{len(expected)}: {', '.join(expected)}"
             )
+
+
+class OnehotLayer(StemCell):
+    """Rows with ones at the given indices, and zeros elsewhere.
+
+    Parameters
+    ----------
+    **kwargs
+        See `StemCell`; ``nout`` is the number of different indices.
+
+    Notes
+    -----
+    Counterpart: ``cle.layers.OnehotLayer``.  The layer has no parameters.
+    """
+
+    def fprop(self, x: TensorVariable | Sequence[TensorVariable]) -> TensorVariable:
+        """Build the layer's graph.
+
+        Parameters
+        ----------
+        x : tensor of shape (rows,) or (rows, n), or a list with it
+            Indices from 0 to nout - 1, cast to int32; each of the n of a row makes a
+            one.
+
+        Returns
+        -------
+        tensor of shape (rows, nout), dtype floatX
+
+        Raises
+        ------
+        ValueError
+            If the list does not have one tensor.
+        """
+        self._check_count("parent", tolist(x), ["x"])
+        x = pt.cast(unpack(x), "int32")
+        z = pt.zeros((x.shape[0], self.nout), dtype=pytensor.config.floatX)
+        z = pt.set_subtensor(z[pt.arange(x.size) % x.shape[0], x.T.flatten()], 1)
+        z.name = self.name
+        return z
+
+    def initialize(self) -> dict[str, NDArray]:
+        """Return no parameters."""
+        return {}
+
+
+class RealVectorLayer(StemCell):
+    """unit(b) + cons: a vector of parameters, without any input.
+
+    Parameters
+    ----------
+    **kwargs
+        See `StemCell`.
+
+    Notes
+    -----
+    Counterpart: ``cle.layers.RealVectorLayer``, which fails with ``nout`` 1: it asks a
+    vector to broadcast along a second axis.
+
+    `initialize` makes ``b_<name>`` of shape (nout,), whatever ``use_bias`` says.
+    """
+
+    def fprop(self, tparams: Mapping[str, TensorVariable]) -> TensorVariable:
+        """Build the layer's graph.
+
+        Parameters
+        ----------
+        tparams : mapping of str to tensor
+            Parameters by name.
+
+        Returns
+        -------
+        tensor of shape (nout,)
+            It broadcasts if ``nout`` is 1.
+        """
+        z = self.nonlin(tparams[f"b_{self.name}"]) + self.cons
+        if self.nout == 1:
+            z = pt.specify_broadcastable(z, 0)
+        z.name = self.name
+        return z
+
+    def initialize(self) -> dict[str, NDArray]:
+        """Draw the initial value of the vector, float64."""
+        return {f"b_{self.name}": self.init_b.get(self.nout)}
 
 
 def _method(cell: Any, base: type, which: str, what: str, known: Sequence[str]) -> Callable:

@@ -237,8 +237,8 @@ class LSTM(RecurrentLayer):
         """
         N = self.nout
         z = self.preactivation(XH, tparams)
-        on = [self.sigmoid(z[:, i * N : (i + 1) * N]) for i in range(1, 4)]
-        return self._next_state(XH[1][0], z[:, :N], on)
+        gates = [z[:, N : 2 * N], z[:, 2 * N : 3 * N], z[:, 3 * N :]]
+        return self._next_state(XH[1][0], z[:, :N], [self.sigmoid(gate) for gate in gates])
 
     def _next_state(
         self, s_tm1: TensorVariable, z_c: TensorVariable, on: Sequence[TensorVariable]
@@ -328,6 +328,12 @@ class GRU(RecurrentLayer):
         -------
         tensor of shape (batch, nout)
             The new state h_t.
+
+        Raises
+        ------
+        ValueError
+            If the number of inputs or states is wrong, or a one-dimensional input,
+            which is no index, comes from a parent of more than one column.
         """
         N = self.nout
         b = tparams[f"b_{self.name}"]
@@ -339,9 +345,14 @@ class GRU(RecurrentLayer):
 
     def _input_product(self, x: TensorVariable, parout: int, W: TensorVariable) -> TensorVariable:
         """Return x W; one-dimensional x holds numbers, or indices if ``x_as_index`` says so."""
-        if x.ndim == 1 and not self.x_as_index:
-            return x[:, None] * W.flatten()[None, :]
-        return super()._input_product(x, parout, W)
+        if x.ndim > 1 or self.x_as_index:
+            return super()._input_product(x, parout, W)
+        if parout not in (1, None):
+            raise ValueError(
+                f"layer {self.name!r} got one number for each example, from a parent of {parout} "
+                "columns; give a matrix, or x_as_index=1 if they are indices"
+            )
+        return x[:, None] * W.flatten()[None, :]
 
     def _next_state(
         self, h_tm1: TensorVariable, z_n: TensorVariable, u_t: TensorVariable
@@ -374,8 +385,15 @@ class GRU2(GRU):
     _input_product = RecurrentLayer._input_product
 
     def fprop(self, XH: InputsAndStates, tparams: Mapping[str, TensorVariable]) -> TensorVariable:
-        """Build one step; see `GRU.fprop`."""
+        """Build one step; see `GRU.fprop`.
+
+        Raises
+        ------
+        ValueError
+            If the number of inputs or states, or the size of a recurrence, is wrong.
+        """
         N = self.nout
+        self._check_sizes()
         b = tparams[f"b_{self.name}"]
         x_terms, h_terms = self._products(XH, tparams, N)
         xW = reduce(add, x_terms)
@@ -386,6 +404,14 @@ class GRU2(GRU):
             for h, (recname, recout) in zip(XH[1], self.recurrent.items())
         ]
         return self._next_state(XH[1][0], xW[:, :N] + b[:N] + reduce(add, reset), u_t)
+
+    def _check_sizes(self) -> None:
+        for recname, recout in self.recurrent.items():
+            if recout not in (self.nout, None):
+                raise ValueError(
+                    f"layer {self.name!r} scales each state with its {self.nout} reset gates, but "
+                    f"{recname!r} has {recout} columns; make both sizes equal, or take a GRU"
+                )
 
 
 class GFGRU(GRU):

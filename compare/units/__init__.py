@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from compare import tolerances
 from compare.differences import Comparison, Difference, Section, compare
-from compare.recording import Arrays, scalar
+from compare.recording import Arrays, below, scalar
 from compare.units.cases import NOT_PORTED, RepeatedCases
 from compare.units.costs import cost_of, repeat_costs
 from compare.units.data import repeat_data
@@ -25,19 +25,18 @@ from compare.units.initial import INIT_CELLS, layer_of, repeat_init
 from compare.units.layers import FULLY_CONNECTED, fully_connected, params, recurrent, repeat_layers
 from compare.units.optimizers import (
     OPTIMIZED,
-    adam,
     clipping,
     epoch_count,
     repeat_optim,
     weight_norm,
 )
 from compare.units.sampling import repeat_random, samples
+from compare.units.special_layers import least_scale
 
 __all__ = [
     "FULLY_CONNECTED",
     "INIT_CELLS",
     "OPTIMIZED",
-    "adam",
     "clipping",
     "compare_units",
     "cost_of",
@@ -51,8 +50,6 @@ __all__ = [
     "weight_norm",
 ]
 
-TESTED = "they have tests of their own"
-TESTS_ONLY = ("EarlyStopping", "Monitoring", "Picklize", "mrg", "multinomial", "orth")
 REPEAT: dict[str, Callable[[Arrays], RepeatedCases]] = {
     "costs": repeat_costs,
     "layers": repeat_layers,
@@ -94,7 +91,7 @@ def compare_units(
             if isinstance(ours, str):
                 left_out[group if ours == NOT_PORTED and group != "optimizer" else case] = ours
                 continue
-            allowed = tolerances.of_unit(section, case, floatX, tolerance)
+            allowed = tolerances.of_unit(section, case, precision(case, floatX), tolerance)
             differences = sections.setdefault(group, Section(group)).differences
             differences += compare_case(recording, section, case, ours, allowed, number)
     facts = {
@@ -104,8 +101,13 @@ def compare_units(
     }
     for group in dict.fromkeys(key.split("/")[0] for key in recording):
         if group not in (*sections, *left_out, "meta", "attempts"):
-            left_out[group] = TESTED if group in TESTS_ONLY else NOT_PORTED
+            left_out[group] = NOT_PORTED
     return Comparison(path, facts, list(sections.values()), left_out)
+
+
+def precision(case: str, floatX: str) -> str:
+    """Return the dtype in the name of a case, such as a draw's, or else the recording's."""
+    return next((part for part in case.split("/") if part in ("float32", "float64")), floatX)
 
 
 def compare_case(
@@ -131,6 +133,7 @@ def compare_case(
         Position of the case in the recording.
     """
     differences = []
+    arrays = below(recording, case)
     for i, (key, value) in enumerate(ours.items()):
         name = f"{case}/{key}"
         theirs = recording[name]
@@ -141,6 +144,7 @@ def compare_case(
                 0.0 if theirs.dtype.kind in "Ui" else allowed,
                 place=f"{section}: {name}",
                 order=(number, i),
+                least=least_scale(case, key, arrays),
             )
         )
     return differences

@@ -1,4 +1,4 @@
-"""Repeat recorded costs: ``units_costs_*.npz``."""
+"""Repeat recorded costs, and the helpers recorded with them: ``units_costs_*.npz``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cle_port import cost
+from cle_port.utils.gpu_op import concatenate, softmax
 from cle_port.utils.op import logsumexp
 from compare.recording import Arrays, below
 from compare.units.cases import NOT_PORTED, RepeatedCases, group_cases
@@ -20,6 +21,11 @@ def cost_of(case: str) -> Callable[..., Any] | None:
     group, variant = case.split("/")
     if group == "logsumexp":
         return lambda inputs: logsumexp(inputs["x"], axis=LOGSUMEXP_AXES[variant])
+    if group == "gpu_op_softmax":
+        return lambda inputs: softmax(inputs["x"])
+    if group == "gpu_op_concatenate":
+        axis = int(variant.removeprefix("axis"))
+        return lambda inputs: concatenate([inputs["a"], inputs["b"]], axis=axis)
     if group == "grbm_free_energy":
         return lambda inputs: cost.grbm_free_energy(
             inputs["v"], inputs["W"], [inputs[name] for name in ("bh", "bx", "sig")]
@@ -31,7 +37,7 @@ def cost_of(case: str) -> Callable[..., Any] | None:
 
 
 def repeat_costs(recording: Arrays) -> RepeatedCases:
-    """Repeat costs and logsumexp with their gradients; cases of one kind share a graph."""
+    """Repeat costs and helpers with their gradients; cases of one kind share a graph."""
     graphs: dict[Any, Graph] = {}
     for case, arrays in group_cases(recording).items():
         function = cost_of(case)

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cle_port.layers import InitCell, StemCell
-from cle_port.layers.feedforward import FullyConnectedLayer
-from cle_port.layers.recurrent import LSTM, SimpleRecurrent
+from cle_port.layers import InitCell, RealVectorLayer, StemCell
+from cle_port.layers.feedforward import (
+    FullyConnectedLayer,
+    HighwayNet,
+    VeryDeepFullyConnectedLayer,
+)
+from cle_port.layers.layer import BatchNormLayer, BatchNormLSTM
+from cle_port.layers.recurrent import GFGRU, GFLSTM, GRU, GRU2, LSTM, SimpleRecurrent
 from compare.differences import with_signs_of
 from compare.recording import Arrays, below
-from compare.units.cases import NOT_PORTED, RepeatedCases
+from compare.units.cases import RepeatedCases, group_cases
 
 INIT_CELLS: dict[str, dict[str, Any]] = {
     "InitCell/const_mean0.6": {"init_type": "const", "mean": 0.6},
@@ -27,6 +32,27 @@ INIT_CELLS: dict[str, dict[str, Any]] = {
 }
 
 
+LAYERS: dict[str, type[StemCell]] = {
+    cls.__name__: cls
+    for cls in (
+        FullyConnectedLayer,
+        VeryDeepFullyConnectedLayer,
+        HighwayNet,
+        RealVectorLayer,
+        SimpleRecurrent,
+        LSTM,
+        GFLSTM,
+        GRU,
+        GRU2,
+        GFGRU,
+        BatchNormLayer,
+        BatchNormLSTM,
+    )
+}
+DEEP = ("VeryDeepFullyConnectedLayer", "HighwayNet")
+CONSTANT_BIAS = ("FullyConnectedLayer", "RealVectorLayer")  # recorded with biases of 0.6
+
+
 def init_cell(kind: str, arrays: Arrays) -> NDArray:
     """Repeat the draw of an `InitCell`; orthogonal columns take the recorded signs."""
     dims = tuple(arrays["shape"].tolist())
@@ -35,30 +61,35 @@ def init_cell(kind: str, arrays: Arrays) -> NDArray:
     return with_signs_of(ours, arrays["out"]) if "ortho" in kind else ours
 
 
-def layer_of(case: str) -> StemCell | None:
-    """Make the layer whose ``initialize`` was recorded; None if it is not ported."""
+def layer_of(case: str, arrays: Arrays) -> StemCell:
+    """Make the layer whose ``initialize`` was recorded; recurrences are named by their weights."""
     kind, _, variant = case.partition("/")
-    kinds = {cls.__name__: cls for cls in (FullyConnectedLayer, SimpleRecurrent, LSTM)}
     if variant == "defaults":
         return FullyConnectedLayer(name="h", parent="a", parent_dim=3, nout=4, unit="tanh")
-    if kind not in kinds:
-        return None
-    cells: dict[str, Any] = {"init_W": InitCell("rand"), "init_b": InitCell("zeros")}
-    if kind == "FullyConnectedLayer":
-        cells["init_b"] = InitCell("const", mean=0.6)
-    others = {"two": 5, "wider_recurrent": 5, "narrower_recurrent": 3}
     settings: dict[str, Any] = {
         "name": "h",
         "parent": ["a", "c"],
         "parent_dim": [3, 2],
         "nout": 4,
         "unit": "tanh",
+        "init_W": InitCell("rand"),
+        "init_b": InitCell("const", mean=0.6) if kind in CONSTANT_BIAS else InitCell("zeros"),
     }
-    if variant in others:
-        settings |= {"recurrent": ["other"], "recurrent_dim": [others[variant]]}
+    if kind in DEEP:
+        settings["num_layers"] = 3
+    if kind == "RealVectorLayer":
+        settings |= {"parent": [], "parent_dim": [], "nout": 3}
     if variant == "no_bias":
         settings["use_bias"] = 0
-    return kinds[kind](**settings, **cells)
+    sizes = {
+        name.removeprefix("param/U_").split("__")[0]: len(U)
+        for name, U in arrays.items()
+        if name.startswith("param/U_")
+    }
+    sizes.pop("h", None)  # the layer's own state
+    if sizes:
+        settings |= {"recurrent": list(sizes), "recurrent_dim": list(sizes.values())}
+    return LAYERS[kind](**settings)
 
 
 def initialized(layer: StemCell, arrays: Arrays) -> dict[str, NDArray]:
@@ -76,6 +107,16 @@ def initialized(layer: StemCell, arrays: Arrays) -> dict[str, NDArray]:
     }
 
 
+def basis(arrays: Arrays) -> NDArray:
+    """Repeat `InitCell.ortho` of a recorded matrix; the columns take the recorded signs."""
+
+    class Given(InitCell):
+        def randn(self, shape: Any) -> NDArray:
+            return arrays["in"]
+
+    return with_signs_of(Given("ortho").get(arrays["in"].shape), arrays["out"])
+
+
 def repeat_init(recording: Arrays) -> RepeatedCases:
     """Repeat draws of `InitCell` and ``initialize`` of layers from their seeds."""
     for key in [key for key in recording if key.endswith("/seed")]:
@@ -84,5 +125,8 @@ def repeat_init(recording: Arrays) -> RepeatedCases:
         if case.startswith("InitCell/"):
             yield case, {"out": init_cell(case.rpartition("/")[0], arrays)}
         elif case.startswith("initialize/"):
-            layer = layer_of(case.removeprefix("initialize/"))
-            yield case, NOT_PORTED if layer is None else initialized(layer, arrays)
+            ours = initialized(layer_of(case.removeprefix("initialize/"), arrays), arrays)
+            order = [name.removeprefix("param/") for name in ours if name.startswith("param/")]
+            yield case, ours | {"order": np.array(order)}
+    for variant, arrays in group_cases(below(recording, "orth"), 1).items():
+        yield f"orth/{variant}", {"out": basis(arrays)}
