@@ -28,7 +28,8 @@ DOCUMENTS = sorted(
 )
 # Scripts for the environment in which the original runs.
 BESIDE_THE_ORIGINAL = ("recorder.py", "original_theano.py")
-CODE = ("cle_port", "models", "datasets", "compare", "benchmarks")
+CODE = ("cle_port", "models", "datasets", "tutorials", "compare", "benchmarks")
+MODULES = {"scikit-learn": "sklearn"}  # packages whose modules have another name
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_setuptools_versions_agree(setup_arguments):
 def test_everything_imported_is_asked_for(setup_arguments):
     """setup.py requires exactly the third-party modules that the code imports."""
     extras = setup_arguments["extras_require"]
-    used = ("jax", "audio", "plot", "bench")
+    used = ("jax", "audio", "plot", "digits", "bench")
     asked = [*setup_arguments["install_requires"], *(r for name in used for r in extras[name])]
     ours = {*CODE, "tests"}
     imported = {
@@ -111,7 +112,8 @@ def test_everything_imported_is_asked_for(setup_arguments):
         for name in imports(path)
         if name not in sys.stdlib_module_names and name not in ours
     }
-    assert {re.split(r"[<>=\[]", requirement)[0] for requirement in asked} == imported
+    names = {re.split(r"[<>=\[]", requirement)[0] for requirement in asked}
+    assert {MODULES.get(name, name) for name in names} == imported
 
 
 def imports(path: Path) -> set[str]:
@@ -138,7 +140,7 @@ sys.modules.update(dict.fromkeys(hidden.split(","), None))
 for name in names:
     print(importlib.import_module(name).__file__)
 """
-OPTIONAL = "jax,soundfile,matplotlib,torch"
+OPTIONAL = "jax,soundfile,matplotlib,sklearn,torch"
 
 
 def build(what: str, source: Path, out: Path) -> Path:
@@ -294,6 +296,8 @@ def test_documented_programs_and_flags_exist(document, words):
     program = program_of(words)
     if not program:
         return  # pytest, venv and the like
+    if f"<!-- file: {words[0]} -->" in document.read_text(encoding="utf-8"):
+        return  # an example of the page itself: test_library.py runs it
     flags = [word.split("=")[0] for word in words if word.startswith("--")]
     known = re.findall(r"--\w[\w-]*", help_of(program))
     assert set(flags) <= {*known, "--help"}
@@ -329,7 +333,7 @@ def test_links_to_headings_lead_somewhere(document):
 def test_named_files_exist(document):
     """Every path of ours in `code`; models/blizzard and models/iamondb are the original's."""
     text = document.read_text(encoding="utf-8")
-    folders = r"cle_port|models|datasets|compare|tests|benchmarks|docs|\.ci|\.github"
+    folders = r"cle_port|models|datasets|tutorials|compare|tests|benchmarks|docs|\.ci|\.github"
     for name in re.findall(rf"`((?:{folders})/[\w./]*)(?:::\w+)?`", text):
         if not name.startswith(("models/blizzard", "models/iamondb")):
             assert (PROJECT / name).exists(), name
