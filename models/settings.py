@@ -121,7 +121,7 @@ class Settings:
     )
     output: str = _setting(
         "bernoulli",
-        "pixels of the VAE's digits: white with a probability, or a Gaussian grey level",
+        "pixels of the VAE's digits: bits, whose probabilities are grey levels, or Gaussians",
         choices=("bernoulli", "gauss"),
     )
     sigmoid: str = _setting(

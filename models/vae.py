@@ -100,11 +100,11 @@ HALF_STEP = 1 / 32  # half of the step between two of a digit's grey levels
 def vae(args: Settings, init: Init | None = None) -> VAE:
     """Make the model with the distribution of x that the data ask for."""
     if args.dataset == "digits" and args.output == "bernoulli":
-        # A grey level between 0 and 1 counts as the probability of a white pixel.
+        # A grey level between 0 and 1 counts as the probability that the pixel is 1.
         return VAE(args, [Head("theta_mu", args.x_dim, "sigmoid")], NllBin, init, sample_pixels)
 
     if args.dataset == "digits":
-        # Some pixels are always 0: without a floor their density would grow without end.
+        # Some pixels are always 0: with the usual floor their density would decide the bound.
         heads = [
             Head("theta_mu", args.x_dim, "sigmoid"),
             Head("theta_sig", args.x_dim, "softplus", HALF_STEP),

@@ -10,6 +10,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from scipy.io import wavfile
+from scipy.stats import norm
 
 from cle_port.errors import UserError
 from cle_port.files import write
@@ -19,6 +20,7 @@ from cle_port.utils.op import multinomial
 from compare.recording import SCRIPTS
 from compare.units import samples
 from datasets.demo import blizzard as demo_blizzard
+from datasets.digits import open_digits
 from datasets.hdf5.lines import Line, LineWriter
 from models import sample
 from models.parts import Decoder, Init, tempered
@@ -33,7 +35,7 @@ from models.vrnn_gauss import vrnn_gauss
 from models.vrnn_gmm import vrnn_gmm
 from tests.recordings import below, largest_difference, read
 from tests.test_vrnn_gmm import TINY
-from tests.units import FLOATS, case_names, evaluate, recorded
+from tests.units import FLOATS, case_names, compile_plainly, evaluate, recorded
 
 RECORDING = "artifacts/sample_vrnn_gauss.npz"
 RTOL = {"float64": 1e-13, "float32": 2e-6}
@@ -405,6 +407,158 @@ def test_floatX_stays(folders, tmp_path, monkeypatch):
         assert pytensor.config.floatX == "float32"
 
 
+# --- images, and the plane of z -------------------------------------------------------------
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Sampling without a compiler."""
+    monkeypatch.setattr(generation, "compile_function", compile_plainly)
+
+
+@pytest.fixture
+def images(interpreted, tmp_path) -> Path:
+    """The checkpoint of a VAE of digits."""
+    pytest.importorskip("sklearn")
+    return of_digits(tmp_path / "vae.npz")
+
+
+def of_digits(path: Path, **changes) -> Path:
+    sizes = TINY | {"x_dim": 64, "z_dim": 2, "seed": 7} | changes
+    return save_checkpoint("vae", Settings(**sizes, dataset="digits"), path)
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def decoded(path: Path, z: np.ndarray) -> np.ndarray:
+    """Means of the decoder by the model itself, shape (..., x_dim) for z of shape (..., 2)."""
+    _, _, net = loading.load_model(path)
+    rows = pt.as_tensor(z.reshape(-1, 2))
+    mean = evaluate(net.theta.fprop([rows], net.params)["theta_mu"])
+    return mean.reshape((*z.shape[:-1], -1))
+
+
+@pytest.mark.full
+def test_images_are_drawn_on_one_sheet(images, tmp_path):
+    files = run(images, tmp_path / "a", "--number", 12)
+    again = run(images, tmp_path / "b", "--number", 12)
+    means = run(images, tmp_path / "c", "--number", 12, "--mean")
+    x, mean = (arrays_of(found["sample.npz"])["x"] for found in (files, means))
+    assert x.shape == mean.shape == (12, 8, 8)
+    assert x.dtype == mean.dtype == "float32"
+    assert set(np.unique(x)) == {0.0, 1.0}
+    assert 0 < mean.min() < mean.max() < 1
+    np.testing.assert_array_equal(arrays_of(again["sample.npz"])["x"], x)
+    assert set(files) - {"sample.png"} == {"sample.npz"}
+    assert ("sample.png" in files) == pictures.has_matplotlib()
+
+
+@pytest.mark.full
+def test_images_of_gaussian_pixels(images, tmp_path):
+    """Draws around the means, with at least the deviation of half a grey level."""
+    path = of_digits(tmp_path / "gauss.npz", output="gauss")
+    x, mean = (
+        arrays_of(run(path, tmp_path / name, "--number", 40, *flags)["sample.npz"])["x"]
+        for name, flags in {"draws": (), "means": ("--mean",)}.items()
+    )
+    assert 0 < mean.min() < mean.max() < 1
+    np.testing.assert_allclose((x - mean).std(), np.log1p(np.exp(0.6)) + 1 / 32, rtol=0.05)
+
+
+@pytest.mark.full
+def test_images_are_reconstructed(images, tmp_path):
+    files = run(images, tmp_path / "out", "--reconstruct", "--number", 3)
+    arrays = arrays_of(files["reconstruction.npz"])
+    assert set(arrays) == {"original", "reconstruction"}
+    (real,) = open_digits(1)[1].slices(0, 3)
+    np.testing.assert_array_equal(arrays["original"].reshape(3, 64), real[0])
+    assert arrays["reconstruction"].shape == (3, 8, 8)
+    assert 0 < arrays["reconstruction"].min() < arrays["reconstruction"].max() < 1
+
+
+@pytest.mark.full
+def test_a_plane_of_images(images, tmp_path):
+    """Means at equally probable steps of z; z_1 to the right, z_2 upwards."""
+    arrays = arrays_of(run(images, tmp_path / "out", "--plane")["plane.npz"])
+    z, x = arrays["z"], arrays["x"]
+    assert (z.shape, x.shape) == ((15, 15, 2), (15, 15, 8, 8))
+    np.testing.assert_allclose(norm.cdf(z[4, :, 0]), (np.arange(15) + 0.5) / 15, rtol=1e-6)
+    np.testing.assert_array_equal(z[::-1, :, 1], z[..., 0].T)
+    np.testing.assert_allclose(x.reshape(15, 15, 64), decoded(images, z), rtol=1e-6)
+    assert np.ptp(x, axis=(0, 1)).max() > 0  # z does something
+
+
+@pytest.mark.full
+def test_a_plane_of_waves(interpreted, folders, tmp_path):
+    """In the unit of the data."""
+    args = tiny("blizzard", folders, z_dim=2)
+    path = save_checkpoint("vae", args, tmp_path / "vae.npz")
+    files = run(path, tmp_path / "out", "--plane")
+    arrays, data = arrays_of(files["plane.npz"]), open_data(args)
+    waves = sample_files.denormalize(decoded(path, arrays["z"]), data.X_mean, data.X_std)
+    assert arrays["x"].shape == (15, 15, 40)
+    np.testing.assert_allclose(arrays["x"], waves, rtol=1e-4, atol=1e-3)
+    if pictures.has_matplotlib():
+        assert files["plane.png"].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("dataset", ["blizzard", "iamondb"])
+def test_frames_of_a_vae_follow_each_other(dataset, interpreted, folders, monkeypatch, tmp_path):
+    """As sound and as a line, each frame drawn on its own."""
+    monkeypatch.setattr(sample_files, "has_matplotlib", lambda: False)  # pictures take time
+    path = save_checkpoint("vae", tiny(dataset, folders), tmp_path / "vae.npz")
+    files = run(path, tmp_path / "out", "--number", 2, "--length", 45)
+    if dataset == "blizzard":
+        assert wavfile.read(files["sample_1.wav"])[1].shape == (45 * 40,)
+    else:
+        assert len(arrays_of(files["sample_1.npz"])["pen"]) == 45
+    pairs = run(path, tmp_path / "pairs", "--reconstruct", "--number", 2)
+    assert {name.split(".")[0] for name in pairs} >= {"original_1", "reconstruction_1"}
+
+
+@pytest.mark.full
+def test_a_sheet_puts_kinds_above_each_other():
+    pytest.importorskip("matplotlib")
+    grey = np.arange(24)[:, None, None] * np.ones((1, 2, 3)) / 24
+    _, ax = pictures._mosaic(grey.reshape(2, 12, 2, 3))
+    (image,) = ax.images
+    picture = np.asarray(image.get_array())
+    assert picture.shape == (2 * 2, 12 * 3)
+    np.testing.assert_array_equal(picture[:2, 3:6], grey[1])
+    np.testing.assert_array_equal(picture[2:, -3:], grey[-1])
+    assert image.get_clim() == (0, 1)
+    for number in (1, pictures.COLUMNS, pictures.COLUMNS + 2):
+        some = {"original": grey[:number], "reconstruction": grey[:number]}
+        assert pictures.image_sheet(some).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes", "message"),
+    [
+        (["--prime", "1"], {}, "vae has no state to go on from"),
+        (["--length", "3"], {}, "an image is one frame; leave --length"),
+        (["--plane"], {"z_dim": 3}, "z has 3 dimensions and a plane has 2"),
+        (["--reconstruct", "--number", "361"], {}, "asked for, but there are 360; ask for less"),
+        (["--plane", "--data_path", "x"], {}, "the digits come with scikit-learn"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_vae_of_images_refuses(flags, changes, message, images, capsys, tmp_path):
+    path = of_digits(tmp_path / "other.npz", **changes)
+    assert message in refused(capsys, path, "--quiet", "--out", tmp_path / "out", *flags)
+
+
+def test_a_plane_needs_frames_that_make_a_picture_and_no_state(good, folders, capsys, tmp_path):
+    assert "x_t of vrnn_gauss depends on the frames before" in refused(capsys, good, "--plane")
+    rnn = save_checkpoint("rnn_gmm", tiny("iamondb", folders), tmp_path / "rnn.npz")
+    assert "--plane is for a VAE" in refused(capsys, rnn, "--plane")
+    pen = save_checkpoint("vae", tiny("iamondb", folders, z_dim=2), tmp_path / "pen.npz")
+    assert "one movement of the pen" in refused(capsys, pen, "--plane")
+
+
 # --- refusals -------------------------------------------------------------------------------
 
 
@@ -498,7 +652,8 @@ def test_sets_all_parameters_or_none(good, monkeypatch, tmp_path):
         (["--length", "-1"], "--length is -1"),
         (["--seed", "-1"], "--seed is -1"),
         (["--prime", "0"], "--prime is 0"),
-        (["--prime", "1", "--reconstruct"], "give one of them"),
+        (["--prime", "1", "--reconstruct"], "are 2 things; give one of them"),
+        (["--reconstruct", "--plane"], "--reconstruct and --plane are 2 things"),
         (["--temperature", "0"], "above 0"),
         (["--temperature", "nan"], "above 0"),
         (["--temperature", "inf"], "above 0"),
