@@ -6,7 +6,7 @@ import numpy as np
 import pytensor
 import pytest
 
-from cle_port.data.noise import MRGNoise, NormalNoise, WithNoise
+from cle_port.data.noise import MRGNoise, NormalNoise, UniformNoise, WithNoise
 from cle_port.utils.mrg import MRG_RandomStreams
 from tests.units import FLOATS
 
@@ -15,10 +15,11 @@ def mrg_noise(dim, seed):
     return MRGNoise(dim, MRG_RandomStreams(seed).block())
 
 
-BOTH = pytest.mark.parametrize("make", [NormalNoise, mrg_noise])
+NORMAL = pytest.mark.parametrize("make", [NormalNoise, mrg_noise])
+ALL = pytest.mark.parametrize("make", [NormalNoise, UniformNoise, mrg_noise])
 
 
-@BOTH
+@NORMAL
 @pytest.mark.parametrize("floatX", FLOATS)
 def test_shape_dtype_and_distribution(floatX, make):
     with pytensor.config.change_flags(floatX=floatX):
@@ -30,15 +31,29 @@ def test_shape_dtype_and_distribution(floatX, make):
     assert abs(np.mean(eps.astype(float) ** 2) - 1) < 3 * np.sqrt(2) / 200
 
 
-def test_a_stream_follows_from_its_seed():
-    a, b, c = NormalNoise(2, 1), NormalNoise(2, 1), NormalNoise(2, np.random.SeedSequence(2))
+@pytest.mark.parametrize("floatX", FLOATS)
+def test_shape_dtype_and_distribution_of_uniform_noise(floatX):
+    with pytensor.config.change_flags(floatX=floatX):
+        u = UniformNoise(dim=5, seed=1).draw(100, 80)
+    assert u.shape == (100, 80, 5)
+    assert u.dtype == floatX
+    assert 0 <= u.min() < 1e-3
+    assert 1 - 1e-3 < u.max() < 1
+    # Each tenth of the interval gets a tenth of 40000 draws; three standard deviations.
+    counts, _ = np.histogram(u, bins=10, range=(0, 1))
+    np.testing.assert_allclose(counts, 4000, atol=3 * np.sqrt(40000 * 0.1 * 0.9))
+
+
+@pytest.mark.parametrize("make", [NormalNoise, UniformNoise])
+def test_a_stream_follows_from_its_seed(make):
+    a, b, c = make(2, 1), make(2, 1), make(2, np.random.SeedSequence(2))
     first = a.draw(3, 4)
     np.testing.assert_array_equal(first, b.draw(3, 4))
     assert not np.array_equal(first, c.draw(3, 4))
     assert not np.array_equal(first, a.draw(3, 4))
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("floatX", FLOATS)
 def test_a_stream_continues_from_its_state(floatX, make):
     """Through JSON, as a checkpoint holds it; an odd number of draws was made before."""
@@ -52,7 +67,7 @@ def test_a_stream_continues_from_its_state(floatX, make):
         np.testing.assert_array_equal(other.draw(2, 3), expected)
 
 
-@BOTH
+@ALL
 def test_state_is_a_copy(make):
     noise = make(2, 1)
     state = noise.state

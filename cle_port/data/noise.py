@@ -1,4 +1,4 @@
-"""Standard normal noise, an input of the models.
+"""Noise, an input of the models: standard normal, or uniform for dropout.
 
 No counterpart in the original, which draws inside the graph from one global
 ``MRG_RandomStreams``.  `MRGNoise` gives the same numbers.  See docs/fidelity.md.
@@ -18,7 +18,7 @@ from cle_port.utils.mrg import Streams
 
 
 class Noise(Protocol):
-    """Protocol of streams of standard normal noise, with one draw for each batch."""
+    """Protocol of streams of noise, with one draw for each batch."""
 
     dim: int
     state: Any
@@ -27,25 +27,12 @@ class Noise(Protocol):
         """Draw the next noise, shape (n_step, batch_size, dim), dtype floatX."""
 
 
-class NormalNoise:
-    """Noise from NumPy's generator.
-
-    Parameters
-    ----------
-    dim : int
-        Size of the last axis: the dimension of z.
-    seed : int or numpy.random.SeedSequence
-        Start of the stream.
-    """
+class _GeneratorNoise:
+    """Noise from NumPy's generator; subclasses define ``draw``."""
 
     def __init__(self, dim: int, seed: int | np.random.SeedSequence) -> None:
         self.dim = dim
         self.generator = np.random.Generator(np.random.PCG64(seed))
-
-    def draw(self, n_step: int, batch_size: int) -> NDArray:
-        """Draw the next noise, shape (n_step, batch_size, dim), dtype floatX."""
-        dtype: Any = np.dtype(pytensor.config.floatX)
-        return self.generator.standard_normal((n_step, batch_size, self.dim), dtype=dtype)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -55,6 +42,40 @@ class NormalNoise:
     @state.setter
     def state(self, value: dict[str, Any]) -> None:
         self.generator.bit_generator.state = value
+
+
+class NormalNoise(_GeneratorNoise):
+    """Standard normal noise from NumPy's generator.
+
+    Parameters
+    ----------
+    dim : int
+        Size of the last axis: the dimension of z.
+    seed : int or numpy.random.SeedSequence
+        Start of the stream.
+    """
+
+    def draw(self, n_step: int, batch_size: int) -> NDArray:
+        """Draw the next noise, shape (n_step, batch_size, dim), dtype floatX."""
+        dtype: Any = np.dtype(pytensor.config.floatX)
+        return self.generator.standard_normal((n_step, batch_size, self.dim), dtype=dtype)
+
+
+class UniformNoise(_GeneratorNoise):
+    """Uniform noise on [0, 1) from NumPy's generator, as `cle_port.utils.op.dropout` needs.
+
+    Parameters
+    ----------
+    dim : int
+        Size of the last axis.
+    seed : int or numpy.random.SeedSequence
+        Start of the stream.
+    """
+
+    def draw(self, n_step: int, batch_size: int) -> NDArray:
+        """Draw the next noise, shape (n_step, batch_size, dim), dtype floatX."""
+        dtype: Any = np.dtype(pytensor.config.floatX)
+        return self.generator.random((n_step, batch_size, self.dim), dtype=dtype)
 
 
 class MRGNoise:

@@ -1,0 +1,1 @@
+"""The original's tutorials, as scripts that run: see docs/tutorials.md."""

@@ -1,0 +1,32 @@
+"""``bouncingball.py`` with LSTMs.
+
+Examples
+--------
+::
+
+    python tutorials/bouncingball_lstm.py
+    python tutorials/bouncingball_lstm.py --draw 6
+
+Counterpart: ``tutorials/bouncingball_lstm.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started as a file: the project's packages win over installed ones
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cle_port.layers.recurrent import LSTM
+from tutorials.bouncingball import run_balls
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tutorial; return the exit status."""
+    return run_balls(argv, "bouncingball_lstm", __doc__, epoch=12, lr=0.001, layer=LSTM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
