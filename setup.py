@@ -61,6 +61,10 @@ setup(
     ],
     extras_require={
         **EXTRAS,
-        "all": [*EXTRAS["jax"], *EXTRAS["audio"], *EXTRAS["plot"], *EXTRAS["digits"], *EXTRAS["test"]],
+        "all": [
+            requirement
+            for name in ("jax", "audio", "plot", "digits", "test")
+            for requirement in EXTRAS[name]
+        ],
     },
 )
