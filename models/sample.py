@@ -7,11 +7,13 @@ and moves its state on (7); an RNN draws x_t from its output (2) and moves on
 
 Examples
 --------
-Ten samples, the same at a lower temperature, and going on from real data::
+Ten samples, the same at a lower temperature, going on from real data, and all that
+a VAE can generate::
 
     python models/sample.py runs/blizzard_demo/vrnn_gmm_1_best.npz
     python models/sample.py runs/blizzard_demo/vrnn_gmm_1_best.npz --temperature 0.7
     python models/sample.py runs/iamondb_demo/vrnn_gmm_1_best.npz --prime 5 --length 300
+    python models/sample.py runs/digits/vae_1_best.npz --plane
 
 docs/sampling.md shows what is written.
 
@@ -114,11 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="VRNN and VAE: write validation sequences and their means given z of the posterior",
     )
-    add(
-        "--plane",
-        action="store_true",
-        help="VAE with --z_dim 2: write the means of x over the plane of z",
-    )
+    add("--plane", action="store_true", help="VAE with --z_dim 2: write means over the plane of z")
     add(
         "--program",
         type=Path,
