@@ -26,6 +26,9 @@ from models.settings import Settings
         ({"dataset": "iamondb"}, "runs/iamondb_demo"),
         ({"data_path": "x"}, "runs/blizzard"),
         ({"prior": "independent"}, "runs/blizzard_demo_independent"),
+        ({"rnn": "gru", "dataset": "iamondb", "data_path": "d"}, "runs/iamondb_gru"),
+        ({"dataset": "digits"}, "runs/digits"),
+        ({"dataset": "digits", "output": "gauss"}, "runs/digits_gauss"),
     ],
 )
 def test_default_folder(settings, folder):

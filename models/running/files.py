@@ -46,7 +46,7 @@ class RunFiles(NamedTuple):
 
 
 def default_folder(args: Settings) -> Path:
-    """Folder of a run that names none; demo corpora, VRNN-I and recurrences have their own."""
+    """Folder of a run that names none; demo corpora, VRNN-I and so on have their own."""
     parts = [args.dataset]
     if args.dataset in DEMOS and not args.data_path:
         parts.append("demo")
@@ -54,6 +54,8 @@ def default_folder(args: Settings) -> Path:
         parts.append(args.prior)
     if args.rnn != "lstm":
         parts.append(args.rnn)
+    if args.output != "bernoulli":
+        parts.append(args.output)
     return Path("runs") / "_".join(parts)
 
 
