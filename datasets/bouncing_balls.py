@@ -58,9 +58,9 @@ class BouncingBalls(TemporalSeries):
     Notes
     -----
     Counterpart: ``datasets/bouncing_balls.py``, ``BouncingBalls``.  Its file
-    ``bouncing_ball_2balls_16wh_20len_50000cases.npy`` is lost; by its name it held
-    50000 videos of two balls, of 20 frames of 16 x 16 pixels.  So do these, but
-    the physics and the brightness of a pixel are our own choice.
+    ``bouncing_ball_2balls_16wh_20len_50000cases.npy`` is not in the repository.  By
+    its name it holds 50000 videos of two balls, of 20 frames of 16 x 16 pixels.
+    Ours have the same form; the physics and the brightness of a pixel are our choice.
     """
 
     data: list[NDArray]

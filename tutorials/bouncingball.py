@@ -4,7 +4,7 @@ The videos are simulated, see `datasets.bouncing_balls`: 2000, where the origina
 50000.  The layers have 100 units, where the original's have 200.
 
 ``bouncingball_lstm.py``, ``bouncingball_gflstm.py`` and ``bouncingball_gfgru.py`` differ
-in the recurrent layers only.
+in the recurrent layers and in the learning rate.
 
 Examples
 --------

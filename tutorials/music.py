@@ -1,7 +1,8 @@
 """Three layers of LSTMs learn to predict the next notes of short pieces.
 
 The pieces are composed by rules, see `datasets.music`: the original reads pickled piano
-rolls of MuseData.  The layers have the original's sizes.
+rolls of MuseData.  The layers have the original's sizes.  The learning rate is 0.001
+instead of 0.0001, because training is shorter.
 
 Examples
 --------
