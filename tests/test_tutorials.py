@@ -168,6 +168,12 @@ def test_wrong_options(argv, reason, capsys):
     assert reason in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main("music", "--out", tmp_path / "file" / "folder") == 2
+    assert "choose another folder" in capsys.readouterr().err
+
+
 def test_without_scikit_learn(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert main("mnist", "--out", tmp_path) == 2

@@ -298,6 +298,7 @@ def test_gradients_by_differences(kind, double):
         assert slope == pytest.approx((grad * direction).sum(), rel=1e-6, abs=1e-7), name
 
 
+@pytest.mark.full  # numba of PyTensor 3.0 warns of its arrays' layout
 @pytest.mark.parametrize("floatX", ["float64", "float32"])
 def test_a_saturated_pixel_has_a_finite_cost_and_gradient(floatX):
     """A sigmoid that is exactly 1 and a grey pixel: log(1 - 1) must not appear."""

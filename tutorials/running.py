@@ -17,6 +17,7 @@ import pytensor
 from numpy.typing import NDArray
 
 from cle_port.console.command_line import Parser, ended
+from cle_port.errors import UserError
 from cle_port.train import Training
 from cle_port.train.ext import UpdateCount
 
@@ -78,6 +79,10 @@ def run(tutorial: Callable[[Namespace], None], parser: Parser, argv: Sequence[st
 
     def command() -> int:
         args = parser.parse_args(argv)
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {args.out}: {error.strerror}; choose another folder") from error
         with surroundings(args.quiet):
             tutorial(args)
         return 0
