@@ -6,7 +6,7 @@ scripts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytensor
@@ -31,6 +31,26 @@ def average(frames: TensorVariable, mask: TensorVariable | None) -> TensorVariab
         mean over sequences of the sum over frames.
     """
     return frames.mean() if mask is None else (frames * mask).sum(axis=0).mean()
+
+
+def bound(terms: Mapping[str, TensorVariable], mask: TensorVariable | None) -> list[TensorVariable]:
+    """Average the two terms of a variational bound, and add them.
+
+    Parameters
+    ----------
+    terms : mapping of str to tensor
+        ``recon`` and ``kl`` of each frame, shape (T, B), in nats.
+    mask : tensor of shape (T, B), or None
+        See `average`.
+
+    Returns
+    -------
+    list of scalars
+        ``nll_upper_bound``, which is trained, ``recon_term`` and ``kl_term``.
+    """
+    recon_term = named(average(terms["recon"], mask), "recon_term")
+    kl_term = named(average(terms["kl"], mask), "kl_term")
+    return [named(recon_term + kl_term, "nll_upper_bound"), recon_term, kl_term]
 
 
 def stats(name: str, v: TensorVariable, mask: TensorVariable | None = None) -> list[TensorVariable]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.special import softmax
@@ -250,6 +251,24 @@ class StandardGaussian:
         shape = (X[0].shape[0], self.dim)
         dtype = X[0].dtype
         return pt.zeros(shape, dtype=dtype), pt.ones(shape, dtype=dtype)
+
+
+def normal_noise(x: TensorVariable, dim: int) -> TensorVariable:
+    """Symbolic standard normal noise for frames, an input of the graph.
+
+    Parameters
+    ----------
+    x : tensor of shape (T, B, x_dim)
+        Frames.
+    dim : int
+        Normal numbers for each frame.
+
+    Returns
+    -------
+    tensor of shape (T, B, dim), dtype floatX
+    """
+    shape = (*x.type.shape[:2], dim)
+    return pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)
 
 
 class Head(NamedTuple):

@@ -54,7 +54,7 @@ from cle_port.layers import StemCell
 from cle_port.layers.recurrent import RecurrentLayer
 from cle_port.utils import init_tparams
 from cle_port.utils.op import Gaussian_sample
-from models.channels import average, coeff_stats, named, stats
+from models.channels import bound, coeff_stats, stats
 from models.parts import (
     TRANSITIONS,
     Decoder,
@@ -65,6 +65,7 @@ from models.parts import (
     Sampler,
     Stack,
     initialize,
+    normal_noise,
     sample_frames,
 )
 from models.running import Program, run_program
@@ -183,8 +184,7 @@ class STORN:
 
     def noise(self, x: TensorVariable) -> TensorVariable:
         """Symbolic standard normal noise, shape (T, B, z_dim), for x of shape (T, B, x_dim)."""
-        shape = (*x.type.shape[:2], self.noise_dim)
-        return pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)
+        return normal_noise(x, self.noise_dim)
 
     @property
     def state_dim(self) -> int:
@@ -303,11 +303,7 @@ class STORN:
         list of scalars
             ``nll_upper_bound``, which is trained, ``recon_term`` and ``kl_term``.
         """
-        terms = self.terms(x, tensors)
-        recon_term = named(average(terms["recon"], mask), "recon_term")
-        kl_term = named(average(terms["kl"], mask), "kl_term")
-        nll_upper_bound = named(recon_term + kl_term, "nll_upper_bound")
-        return [nll_upper_bound, recon_term, kl_term]
+        return bound(self.terms(x, tensors), mask)
 
     def channels(
         self,

@@ -74,7 +74,7 @@ from cle_port.train.ext import (
 from cle_port.train.opt import Adam
 from cle_port.utils import init_tparams, tolist
 from cle_port.utils.op import Gaussian_sample
-from models.channels import average, by_name, named, stats
+from models.channels import bound, by_name, stats
 from models.parts import (
     Decoder,
     Draw,
@@ -83,6 +83,7 @@ from models.parts import (
     Init,
     Sampler,
     initialize,
+    normal_noise,
     sample_frames,
 )
 from models.running import Program, Run, run_program
@@ -207,8 +208,7 @@ class VAE:
 
     def noise(self, x: TensorVariable) -> TensorVariable:
         """Symbolic standard normal noise of shape (T, B, z_dim), for x of shape (T, B, x_dim)."""
-        shape = (*x.type.shape[:2], self.noise_dim)
-        return pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)
+        return normal_noise(x, self.noise_dim)
 
     def get_init_state(self, batch_size: int) -> TensorVariable:
         """State before the first frame, for code that serves all models: (batch_size, 0)."""
@@ -285,11 +285,7 @@ class VAE:
         list of scalars
             ``nll_upper_bound``, which is trained, ``recon_term`` and ``kl_term``.
         """
-        terms = self.terms(x, tensors)
-        recon_term = named(average(terms["recon"], mask), "recon_term")
-        kl_term = named(average(terms["kl"], mask), "kl_term")
-        nll_upper_bound = named(recon_term + kl_term, "nll_upper_bound")  # (4)
-        return [nll_upper_bound, recon_term, kl_term]
+        return bound(self.terms(x, tensors), mask)  # (4)
 
     def channels(
         self,

@@ -67,7 +67,7 @@ from cle_port.train.ext import (
 from cle_port.train.opt import Adam
 from cle_port.utils import init_tparams, sharedX
 from cle_port.utils.op import Gaussian_sample
-from models.channels import average, by_name, coeff_stats, named, stats
+from models.channels import bound, by_name, coeff_stats, stats
 from models.parts import (
     TRANSITIONS,
     Decoder,
@@ -79,6 +79,7 @@ from models.parts import (
     Stack,
     StandardGaussian,
     initialize,
+    normal_noise,
     sample_frames,
 )
 from models.running import Program, Run, run_program
@@ -224,8 +225,7 @@ class VRNN:
 
         The original draws inside the scan; here the noise is an input.
         """
-        shape = (*x.type.shape[:2], self.noise_dim)
-        return pt.tensor("eps", dtype=pytensor.config.floatX, shape=shape)
+        return normal_noise(x, self.noise_dim)
 
     @property
     def state_dim(self) -> int:
@@ -357,11 +357,7 @@ class VRNN:
         list of scalars
             ``nll_upper_bound``, which is trained, ``recon_term`` and ``kl_term``.
         """
-        terms = self.terms(x, tensors)
-        recon_term = named(average(terms["recon"], mask), "recon_term")
-        kl_term = named(average(terms["kl"], mask), "kl_term")
-        nll_upper_bound = named(recon_term + kl_term, "nll_upper_bound")  # (11)
-        return [nll_upper_bound, recon_term, kl_term]
+        return bound(self.terms(x, tensors), mask)  # (11)
 
     def channels(
         self,

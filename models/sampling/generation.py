@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from cle_port.console.progress import elapsed_time, progress_bar
 from cle_port.errors import UserError
 from cle_port.graph import compile_function
-from models.parts import flat
+from models.parts import flat, normal_noise
 from models.programs import Net
 from models.sampling.data import Sequences
 from models.sampling.loading import floatX_of, precision_of
@@ -213,8 +213,7 @@ def through_model(
         inputs, values = [symbol], [x]
         states = [net.get_init_state(x.shape[1])] if net.state_dim else []
         if net.noise_dim:
-            shape = (*x.shape[:2], net.noise_dim)
-            inputs.append(pt.tensor("eps", dtype=x.dtype, shape=shape))
+            inputs.append(normal_noise(symbol, net.noise_dim))
             values.append(draw_noise(net, rng, *x.shape[:2]).z)
         tensors = net.fprop(symbol, *states, *inputs[1:])
         fn = compile_function(inputs, output(tensors), None, backend)
