@@ -5,8 +5,6 @@ No counterpart in the original, whose tutorials have no options.
 
 from __future__ import annotations
 
-import logging
-import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ import numpy as np
 import pytensor
 from numpy.typing import NDArray
 
-from cle_port.console.command_line import Parser, ended
+from cle_port.console.command_line import Parser, ended, messages_on_screen
 from cle_port.errors import UserError
 from cle_port.train import Training
 from cle_port.train.ext import UpdateCount
@@ -136,20 +134,5 @@ def as_text(images: NDArray) -> str:
 @contextmanager
 def surroundings(quiet: bool) -> Iterator[None]:
     """Set single precision, and print what the main loop logs; put both back afterwards."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    loggers = [logging.getLogger(package) for package in PACKAGES]
-    levels = [package.level for package in loggers]
-    root = logging.getLogger()
-    has_handler = bool(root.handlers)
-    if not has_handler:
-        root.addHandler(handler)
-    for package in loggers:
-        package.setLevel(logging.WARNING if quiet else logging.INFO)
-    try:
-        with pytensor.config.change_flags(floatX="float32"):
-            yield
-    finally:
-        for package, level in zip(loggers, levels):
-            package.setLevel(level)
-        root.removeHandler(handler)
+    with messages_on_screen(PACKAGES, quiet), pytensor.config.change_flags(floatX="float32"):
+        yield

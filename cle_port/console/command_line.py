@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +27,34 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
         hint = f"; did you mean {near[0]}?" if unknown.startswith("-") and near else ""
         raise UserError(f"{message}{hint} (--help shows all options)")
+
+
+@contextmanager
+def messages_on_screen(packages: Sequence[str], quiet: bool) -> Iterator[None]:
+    """Print what packages log, as it is; put levels and handlers back afterwards.
+
+    Parameters
+    ----------
+    packages : list of str
+        Names of their loggers.
+    quiet : bool
+        Print only warnings and errors.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    loggers = [logging.getLogger(package) for package in packages]
+    levels = [package.level for package in loggers]
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(handler)
+    for package in loggers:
+        package.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        for package, level in zip(loggers, levels):
+            package.setLevel(level)
+        root.removeHandler(handler)
 
 
 def check_ending(name: str, path: Path, ending: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytensor
 
-from cle_port.console.command_line import ended
+from cle_port.console.command_line import ended, messages_on_screen
 from cle_port.train import Training
 from cle_port.train.ext import Extension
 from models.running.files import one_at_a_time
@@ -97,22 +96,11 @@ def run_program(
 @contextmanager
 def surroundings(args: Settings) -> Iterator[None]:
     """Set precision and logging as the settings say; put both back afterwards."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    loggers = [logging.getLogger(package) for package in PACKAGES]
-    levels = [package.level for package in loggers]
-    has_handler = bool(logging.getLogger().handlers)
-    if not has_handler:
-        logging.getLogger().addHandler(handler)
-    for package in loggers:
-        package.setLevel(logging.WARNING if args.quiet else logging.INFO)
-    try:
-        with pytensor.config.change_flags(floatX=args.floatX):
-            yield
-    finally:
-        for package, level in zip(loggers, levels):
-            package.setLevel(level)
-        logging.getLogger().removeHandler(handler)
+    with (
+        messages_on_screen(PACKAGES, args.quiet),
+        pytensor.config.change_flags(floatX=args.floatX),
+    ):
+        yield
 
 
 @contextmanager
