@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from compare import tolerances
 from compare.differences import Comparison, Difference, Section, compare
 from compare.recording import Arrays, below, scalar
-from compare.units.cases import NOT_PORTED, RepeatedCases
+from compare.units.cases import NOT_PORTED, RepeatedCases, params
 from compare.units.costs import cost_of, repeat_costs
 from compare.units.data import repeat_data
 from compare.units.helpers import keywords, repeat_utils
 from compare.units.initial import INIT_CELLS, layer_of, repeat_init
-from compare.units.layers import FULLY_CONNECTED, fully_connected, params, recurrent, repeat_layers
+from compare.units.layers import FULLY_CONNECTED, fully_connected, recurrent, repeat_layers
 from compare.units.optimizers import (
     OPTIMIZED,
     clipping,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -34,3 +35,8 @@ def group_cases(recording: Arrays, depth: int = 2) -> dict[str, dict[str, NDArra
         if len(case) == depth and case[0] not in ("meta", "attempts"):
             cases.setdefault("/".join(case), {})[rest] = recording[key]
     return cases
+
+
+def params(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the parameters of a layer, by name, among the inputs of a case."""
+    return {name.removeprefix("p_"): p for name, p in inputs.items() if name.startswith("p_")}

@@ -16,7 +16,7 @@ from cle_port.layers.feedforward import (
 from cle_port.layers.recurrent import GFGRU, GFLSTM, GRU, GRU2, LSTM, SimpleRecurrent
 from compare.recording import Arrays, below
 from compare.units import cost_layers, special_layers
-from compare.units.cases import NOT_PORTED, RepeatedCases, group_cases
+from compare.units.cases import NOT_PORTED, RepeatedCases, group_cases, params
 from compare.units.graphs import Graph, evaluate
 
 # Arguments of the fully connected cases.  The recordings' README lists them; the arrays lack them.
@@ -47,11 +47,6 @@ def inputs_of(case: Arrays, letter: str) -> tuple[list[str], list[int]]:
     weights = [name for name in order if name.startswith(f"{letter}_")]
     names = [name.split("__")[0].removeprefix(f"{letter}_") for name in weights]
     return names, [len(case[f"in/p_{name}"]) for name in weights]
-
-
-def params(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the parameters among the inputs of a case."""
-    return {name.removeprefix("p_"): p for name, p in inputs.items() if name.startswith("p_")}
 
 
 def fully_connected(case: str, arrays: Arrays) -> Callable[..., Any]:

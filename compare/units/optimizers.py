@@ -188,7 +188,7 @@ def epoch_count(num_epoch: int, n_epochs: int) -> NDArray:
 
 
 class Saves:
-    """A main loop that notes the files it is told to write, by the original's names."""
+    """A stand-in for the main loop: it keeps the names of the files that an extension writes."""
 
     name = "m"
 

@@ -17,7 +17,7 @@ from cle_port.layers.layer import BatchNormLayer, BatchNormLSTM, MaxPool2D, Prio
 from cle_port.models.vae.draw import CanvasLayer, ErrorLayer, ReadLayer, WriteLayer
 from cle_port.utils.mrg import MRG_RandomStreams
 from compare.recording import Arrays, below, scalar
-from compare.units.cases import RepeatedCases, group_cases
+from compare.units.cases import RepeatedCases, group_cases, params
 from compare.units.graphs import Graph, evaluate
 
 # Arguments of the recorded cases.  The arrays lack them.
@@ -41,17 +41,12 @@ NORMALISED_LSTM: dict[str, dict[str, Any]] = {
 IMAGE, READ, WRITTEN = (5, 6), (2, 2), (3, 2)  # height and width of images and of glimpses
 
 
-def parameters(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the parameters among the inputs of a case."""
-    return {name.removeprefix("p_"): p for name, p in inputs.items() if name.startswith("p_")}
-
-
 def batch_norm(case: str, arrays: Arrays) -> Callable[..., Any]:
     """Build a `BatchNormLayer`; return a function from symbolic inputs to its output."""
     parent_dim, nout = arrays["in/p_W_a__h"].shape
     layer = BatchNormLayer(name="h", parent="a", parent_dim=int(parent_dim), nout=nout, unit="tanh")
     how = NORMALISED[case.split("/")[1]]
-    return lambda inputs: layer.fprop([inputs["x_a"]], parameters(inputs), **how)
+    return lambda inputs: layer.fprop([inputs["x_a"]], params(inputs), **how)
 
 
 def least_scale(case: str, key: str, arrays: Arrays) -> float:
@@ -161,7 +156,7 @@ def batch_norm_step(variant: str, arrays: Arrays) -> dict[str, NDArray]:
     def build(inputs: Mapping[str, Any]) -> Any:
         given = {name: inputs[name] for name in ("mask", "z_mu", "z_var")}
         XH = [[inputs["x"]], [inputs["h"]]]
-        outs = layer.fprop(XH, parameters(inputs), **NORMALISED_LSTM[variant], **given)
+        outs = layer.fprop(XH, params(inputs), **NORMALISED_LSTM[variant], **given)
         return pt.concatenate([out.flatten() for out in outs])
 
     weights = [arrays[f"weight_{i}"] for i in range(3)]
