@@ -14,6 +14,7 @@ import numpy as np
 import pytensor.scalar as ps
 import pytensor.tensor as pt
 from pytensor.gradient import zero_grad
+from pytensor.tensor.shape import Reshape
 from pytensor.tensor.special import Softmax, log_softmax
 from pytensor.tensor.variable import TensorVariable
 
@@ -44,14 +45,17 @@ def NllBin(y: TensorVariable, y_hat: TensorVariable) -> TensorVariable:
     -----
     Counterpart: ``cle.cost.NllBin``.  0 log 0 is 0 here and NaN in the original.
 
-    If ``y_hat`` is the output of a sigmoid itself, not a part or another shape of
-    it, the logarithms are softplus functions of the sigmoid's argument: cost and
-    gradient are finite even where the sigmoid is exactly 0 or 1.  Theano's compiler
-    replaces them in this way.  So the cost has a gradient by the sigmoid's argument,
-    and none by the sigmoid.
+    If ``y_hat`` is the output of a sigmoid, itself or reshaped but no part of it, the
+    logarithms are softplus functions of the sigmoid's argument: cost and gradient
+    are finite even where the sigmoid is exactly 0 or 1.  Theano's compiler replaces
+    them in this way.  So the cost has a gradient by the sigmoid's argument, and none
+    by the sigmoid.
     """
-    if _is_output_of(y_hat, nnet.ScalarSigmoid, ps.Sigmoid):
-        log_one, log_zero = _logs_of_sigmoid(y_hat)
+    is_reshaped = _is_output_of(y_hat, Reshape)
+    sigmoid = y_hat.owner.inputs[0] if is_reshaped else y_hat
+    if _is_output_of(sigmoid, nnet.ScalarSigmoid, ps.Sigmoid):
+        logs = _logs_of_sigmoid(sigmoid)
+        log_one, log_zero = (log.reshape(y_hat.shape) if is_reshaped else log for log in logs)
         return -pt.sum(y * log_one + (1 - y) * log_zero, axis=-1)
     return -pt.sum(_xlogy0(y, y_hat) + _xlogy0(1 - y, 1 - y_hat), axis=-1)
 

@@ -256,12 +256,7 @@ class VAE:
         dict of str to tensor
             ``recon``, -log p(x | z), and ``kl``, both of shape (T, B).
         """
-        # NllBin stays finite where a sigmoid saturates, if it sees the sigmoid, not a reshaped one.
-        recon = (
-            NllBin(x, tensors["theta_mu"])
-            if self.theta.density is NllBin
-            else self.theta.nll(x, tensors)
-        )
+        recon = self.theta.nll(x, tensors)
         kl = KLGaussianStdGaussian(tensors["phi_mu"], tensors["phi_sig"])
         return {"recon": recon, "kl": kl}
 

@@ -371,7 +371,7 @@ def test_saturated_sigmoids_are_theanos():
 
 @pytest.mark.parametrize("part", [lambda p: p[:, :2], lambda p: p.reshape((2, 3)), lambda p: p.T])
 def test_parts_of_saturated_sigmoids(part):
-    """No rule applies to them, but bits that are certain and right cost nothing."""
+    """Whether a rule applies to them or not, bits that are certain and right cost nothing."""
     z = np.array([[800.0, -800.0, 800.0], [-800.0, 800.0, 800.0]])
     y = part(pt.as_tensor((z > 0).astype(float)))
     nll, gradient = cost_and_gradient(
@@ -379,6 +379,18 @@ def test_parts_of_saturated_sigmoids(part):
     )
     np.testing.assert_array_equal(nll, 0)
     np.testing.assert_array_equal(gradient, 0)
+
+
+def test_a_reshaped_sigmoid_is_as_stable():
+    """Bits that are certain and wrong cost the argument, as those of the sigmoid itself."""
+    z = np.array([[800.0, -800.0], [40.0, -40.0]])
+    sigmoid = NonlinCell("sigmoid").nonlin
+    y = (z < 0).astype(float).reshape(1, 4)
+    nll, gradient = cost_and_gradient(
+        lambda z: cost.NllBin(pt.as_tensor(y), sigmoid(z).reshape((1, 4))), z, None
+    )
+    np.testing.assert_array_equal(nll, [1680])
+    np.testing.assert_array_equal(gradient, [[1, -1], [1, -1]])
 
 
 @pytest.mark.parametrize("optimizer", [None, "fast_run"])
