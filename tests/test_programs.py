@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytensor
 import pytest
 
+from cle_port.data.noise import NormalNoise
+from cle_port.errors import UserError
 from cle_port.graph import GRAPHS
 from cle_port.train import checkpoint
 from datasets.demo import blizzard as demo_blizzard
@@ -16,8 +19,10 @@ from datasets.hdf5.lines import FILE_NAME, Line, LineWriter
 from models import sample
 from models.parts import TRANSITIONS, StandardGaussian
 from models.programs import PROGRAMS
+from models.running import run as running_run
 from models.running import run_program
 from models.settings import RNNS
+from tests.uncompiled import Uncompiled
 
 WIDTHS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim", "rnn_dim")
 TINY = {
@@ -165,6 +170,64 @@ def test_independent_prior_has_no_nodes(name):
     net = program.make_net(program.run_of(["--prior", "independent"]).args)
     assert isinstance(net.prior, StandardGaussian)
     assert not [node.name for node in net.nodes if node.name.startswith("prior")]
+
+
+class SpoiledOnce(NormalNoise):
+    """Noise whose third batch is not a number."""
+
+    n_drawn = 0
+
+    def draw(self, n_step, batch_size):
+        self.n_drawn += 1
+        return super().draw(n_step, batch_size) * (np.nan if self.n_drawn == 3 else 1)
+
+
+SPOILED = [("vrnn_gmm", {}), ("vrnn_gmm", {"rnn": "gru"}), ("storn", {}), ("vae", {})]
+
+
+@pytest.fixture
+def spoiled(folders, tmp_path, monkeypatch):
+    """A main loop, interpreted, whose third update is not finite."""
+
+    def make(name, on_nan, more):
+        program = PROGRAMS[name]
+        argv = flags(
+            "blizzard", folders["blizzard"], tmp_path, on_nan=on_nan, monitoring_freq=100, **more
+        )
+        run = program.run_of([*argv, "--max_updates", "4", "--quiet", "--floatX", "float64"])
+        run.compiler = Uncompiled()
+        return program.mainloop(run)
+
+    def streams(args, dim, n):
+        first, *more = (NormalNoise(dim, seed) for seed in range(n))
+        first.__class__ = SpoiledOnce
+        return [first, *more]
+
+    monkeypatch.setattr(running_run, "noise_streams", streams)
+    with pytensor.config.change_flags(floatX="float64"):
+        yield make
+
+
+@pytest.mark.parametrize(("name", "more"), SPOILED)
+def test_stops_before_an_update_that_is_not_finite(name, more, spoiled, tmp_path):
+    mainloop = spoiled(name, "stop", more)
+    with pytest.raises(UserError, match=r"^update 3: nll_upper_bound is nan; the state before it"):
+        mainloop.run()
+    arrays, meta = checkpoint.load(tmp_path / f"{name}_1.npz")
+    assert meta["batch_seen"] == 2
+    kept = [key for key in arrays if key in meta["params"] or key.startswith("state/")]
+    assert all(np.isfinite(arrays[key]).all() for key in kept)
+    assert ("state/rnn_tm1" in arrays) == (name != "vae")
+
+
+@pytest.mark.parametrize(("name", "more"), SPOILED)
+def test_skips_an_update_that_is_not_finite(name, more, spoiled):
+    """What is carried on stays free of it, STORN's x_t included."""
+    mainloop = spoiled(name, "skip", more)
+    mainloop.run()
+    assert (mainloop.trainlog.batch_seen, mainloop.trainlog.not_finite) == (4, 1)
+    values = [p.get_value() for p in mainloop.model.params.values()]
+    assert all(np.isfinite(value).all() for value in values)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -10,12 +10,9 @@ import pytensor.tensor as pt
 import pytest
 from scipy.special import expit, logsumexp
 
-from cle_port.data.noise import NormalNoise
-from cle_port.errors import UserError
 from cle_port.train import checkpoint
 from models import sample
 from models.programs import PROGRAMS
-from models.running import run as running_run
 from models.sampling import files as sample_files
 from models.sampling import generation
 from models.settings import Settings
@@ -24,7 +21,6 @@ from models.vrnn_gmm import WIDTHS as WIDTHS_GMM
 from tests.recordings import largest_difference
 from tests.test_programs import flags, folders  # noqa: F401
 from tests.test_resume import check_program
-from tests.uncompiled import Uncompiled
 from tests.units import compile_plainly
 
 DATASETS = ("blizzard", "iamondb")
@@ -422,54 +418,6 @@ def test_resumes_exactly(folders, tmp_path):  # noqa: F811
     check_program(PROGRAM, "blizzard", folders, tmp_path)
     arrays, _ = checkpoint.load(tmp_path / "two" / "storn_1.npz")
     assert arrays["state/rnn_tm1"].shape == (20, 2 * 2 * 8 + 40)
-
-
-class SpoiledOnce(NormalNoise):
-    """Noise whose third batch is not a number."""
-
-    n_drawn = 0
-
-    def draw(self, n_step, batch_size):
-        self.n_drawn += 1
-        return super().draw(n_step, batch_size) * (np.nan if self.n_drawn == 3 else 1)
-
-
-@pytest.fixture
-def spoiled(folders, tmp_path, monkeypatch):  # noqa: F811
-    """A main loop, interpreted, whose third update is not finite."""
-
-    def make(dataset, on_nan):
-        argv = flags(dataset, folders[dataset], tmp_path, on_nan=on_nan, monitoring_freq=100)
-        run = PROGRAM.run_of([*argv, "--max_updates", "4", "--quiet", "--floatX", "float64"])
-        run.compiler = Uncompiled()
-        return PROGRAM.mainloop(run)
-
-    def streams(args, dim, n):
-        first, *more = (NormalNoise(dim, seed) for seed in range(n))
-        first.__class__ = SpoiledOnce
-        return [first, *more]
-
-    monkeypatch.setattr(running_run, "noise_streams", streams)
-    with pytensor.config.change_flags(floatX="float64"):
-        yield make
-
-
-def test_stops_before_an_update_that_is_not_finite(spoiled, tmp_path):
-    mainloop = spoiled("blizzard", "stop")
-    with pytest.raises(UserError, match=r"^update 3: nll_upper_bound is nan; the state before it"):
-        mainloop.run()
-    arrays, meta = checkpoint.load(tmp_path / "storn_1.npz")
-    assert meta["batch_seen"] == 2
-    assert np.isfinite(arrays["state/rnn_tm1"]).all()
-
-
-def test_skips_an_update_that_is_not_finite(spoiled):
-    """What is carried on stays free of it, x_t included."""
-    mainloop = spoiled("blizzard", "skip")
-    mainloop.run()
-    assert (mainloop.trainlog.batch_seen, mainloop.trainlog.not_finite) == (4, 1)
-    values = [p.get_value() for p in mainloop.model.params.values()]
-    assert all(np.isfinite(value).all() for value in values)
 
 
 # --- sampling -------------------------------------------------------------------------------
