@@ -51,7 +51,7 @@ def load_program(path: str | Path) -> Program:
     script = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(script)
-    except Exception as error:
+    except Exception as error:  # a user's script may fail in any way
         raise UserError(
             f"--program {path} fails with {type(error).__name__}: {error}; mend the script"
         ) from error
