@@ -380,7 +380,9 @@ def _is_output_of(x: TensorVariable, *kinds: type) -> bool:
     return isinstance(getattr(op, "scalar_op", op), kinds)
 
 
-def KLGaussianStdGaussian(mu: TensorVariable, sig: TensorVariable) -> TensorVariable:
+def KLGaussianStdGaussian(
+    mu: TensorVariable, sig: TensorVariable, keep_dims: int | bool = 0
+) -> TensorVariable:
     r"""Kullback-Leibler divergence of a diagonal Gaussian from the standard Gaussian.
 
     .. math:: \tfrac12 \sum_d \Big[ -2\log\sigma_d + \mu_d^2 + \sigma_d^2 - 1 \Big]
@@ -389,16 +391,19 @@ def KLGaussianStdGaussian(mu: TensorVariable, sig: TensorVariable) -> TensorVari
     ----------
     mu, sig : tensor of shape (..., dim)
         Mean and standard deviation (> 0).
+    keep_dims : int or bool
+        Return the terms of the sum instead of the sum, as `KLGaussianGaussian` does.
 
     Returns
     -------
-    tensor of shape (...)
+    tensor of shape (...), or (..., dim) with ``keep_dims``
 
     Notes
     -----
-    Counterpart: ``cle.cost.KLGaussianStdGaussian``.
+    Counterpart: ``cle.cost.KLGaussianStdGaussian``, without ``keep_dims``.
     """
-    return pt.sum(0.5 * (-2 * pt.log(sig) + mu**2 + sig**2 - 1), axis=-1)
+    kl = 0.5 * (-2 * pt.log(sig) + mu**2 + sig**2 - 1)
+    return kl if keep_dims else pt.sum(kl, axis=-1)
 
 
 def KLGaussianGaussian(

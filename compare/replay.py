@@ -283,6 +283,7 @@ def settings(recording: Arrays, floatX: str, backend: str, folder: Path) -> Sett
             **seeds(recording),
             on_nan="original",
             quiet=True,
+            screen="original",
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"the recording's settings cannot be used: {error}") from error

@@ -637,7 +637,8 @@ def end(run: RepeatedRun) -> Section:
     recording, log = run.recording, run.log
     n = n_recorded(recording)
     monitor = run.mainloop.find_extension("ext_monitor")[0]
-    channels = [variable.name for variable in getattr(monitor, "ddout", ())]
+    # The original monitors scalars only; the port's vectors have no counterpart.
+    channels = [variable.name for variable in getattr(monitor, "ddout", ()) if not variable.ndim]
     files = sorted(name.replace(".pkl", ".npz") for name in recording["saved_files"].tolist())
     same = {
         "parameters, in their order": list(run.mainloop.model.params)

@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
+
+from cle_port.utils import castX, sharedX
+from models.settings import Settings
+
+ACTIVE = 0.01  # nats a frame: the KL above which a dimension of z is called active
 
 
 def average(frames: TensorVariable, mask: TensorVariable | None) -> TensorVariable:
@@ -51,6 +57,80 @@ def bound(terms: Mapping[str, TensorVariable], mask: TensorVariable | None) -> l
     recon_term = named(average(terms["recon"], mask), "recon_term")
     kl_term = named(average(terms["kl"], mask), "kl_term")
     return [named(recon_term + kl_term, "nll_upper_bound"), recon_term, kl_term]
+
+
+def trained_cost(
+    args: Settings,
+    nll_upper_bound: TensorVariable,
+    terms: Mapping[str, TensorVariable],
+    mask: TensorVariable | None = None,
+) -> tuple[TensorVariable, dict[TensorSharedVariable, TensorVariable]]:
+    """Return what is minimised: the bound, or what ``--kl_anneal`` and ``--free_bits`` make of it.
+
+    With w the weight of the KL term and KL_j that of dimension j of z, averaged over
+    the frames of the batch::
+
+        recon + w * sum_j max(free_bits, KL_j),    w = min(1, updates so far / kl_anneal)
+
+    The monitored bound stays the bound (11).
+
+    Parameters
+    ----------
+    args : Settings
+    nll_upper_bound : scalar
+        From `bound`.
+    terms : mapping of str to tensor
+        ``recon``, shape (T, B), and ``kl_by_dim``, shape (T, B, z_dim), in nats.
+    mask : tensor of shape (T, B), optional
+        See `average`.
+
+    Returns
+    -------
+    cost : scalar
+    updates : dict of TensorSharedVariable to tensor
+        The count of updates, if the weight needs one; for `Model.set_updates`.
+
+    Notes
+    -----
+    No counterpart.  KL annealing: Bowman et al., arXiv 1511.06349; free bits: Kingma et
+    al., arXiv 1606.04934.  With ``mask`` both terms are of a whole line, and so is the
+    floor: ``free_bits`` times the mean length of the batch's lines.  Several devices
+    each take the mean KL_j of their own part of the batch.
+    """
+    if args.kl_anneal is None and not args.free_bits:
+        return nll_upper_bound, {}
+    kl_term = average(terms["kl_by_dim"].sum(axis=-1), mask)
+    if args.free_bits:
+        n_frame = 1.0 if mask is None else mask.sum(axis=0).mean()
+        kl = mean_by_dim("kl_by_dim", terms["kl_by_dim"], mask)
+        kl_term = n_frame * pt.maximum(castX(args.free_bits), kl).sum()
+    updates = {}
+    if args.kl_anneal is not None:
+        kl_count = sharedX(0, name="kl_count")
+        kl_term = pt.minimum(1, kl_count / castX(args.kl_anneal)) * kl_term
+        updates[kl_count] = kl_count + 1
+    return average(terms["recon"], mask) + kl_term, updates
+
+
+def mean_by_dim(name: str, v: TensorVariable, mask: TensorVariable | None = None) -> TensorVariable:
+    """Mean over all frames of each dimension, as a named vector.
+
+    Parameters
+    ----------
+    name : str
+    v : tensor of shape (T, B, dim)
+        Its last axis has a static length.
+    mask : tensor of shape (T, B), optional
+        1 for frames, 0 for padding, which does not count.
+    """
+    if mask is None:
+        return named(v.mean(axis=(0, 1)), name)
+    return named((v * mask[:, :, None]).sum(axis=(0, 1)) / mask.sum(), name)
+
+
+def active_dims(kl_by_dim: Sequence[float]) -> int:
+    """Number of dimensions of z whose KL, in nats a frame, is above `ACTIVE`."""
+    return sum(kl > ACTIVE for kl in kl_by_dim)
 
 
 def stats(name: str, v: TensorVariable, mask: TensorVariable | None = None) -> list[TensorVariable]:

@@ -351,7 +351,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
     m_data = [m_train, m_valid]
     saving = {"freq": args.monitoring_freq, "force_save_freq": args.force_saving_freq}
     extension = [
-        GradientClipping(batch_size=args.batch_size, check_nan=1),
+        GradientClipping(scaler=args.clip, batch_size=args.batch_size, check_nan=1),
         EpochCount(args.epoch),
         Monitoring(freq=args.monitoring_freq, monitor_fn=monitor_fn, ddout=ddout, data=m_data),
         Picklize(path=run.files.folder, keep=args.keep, **saving),
@@ -402,7 +402,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
     m_data = [valid_lines]
     freq, path = args.monitoring_freq, run.files.folder
     extension = [
-        GradientClipping(batch_size=args.batch_size),
+        GradientClipping(scaler=args.clip, batch_size=args.batch_size),
         EpochCount(args.epoch),
         Monitoring(freq=freq, inputs=m_inputs, ddout=m_ddout, data=m_data),
         Picklize(freq=freq, path=path, keep=args.keep),

@@ -204,6 +204,35 @@ class Settings:
         choices=ON_NAN,
         may_change=True,
     )
+    screen: str = _setting(
+        "short",
+        "what a monitoring step prints: a few lines, or the original's block",
+        choices=("short", "original"),
+        may_change=True,
+    )
+    lr_schedule: str | None = _setting(None, "how the learning rate changes", metavar="SCHEDULE")
+    kl_anneal: int | None = _setting(
+        None,
+        "updates over which the weight of the KL term rises from 0 to 1",
+        metavar="N",
+        least=1,
+        most=MAX_COUNT,
+    )
+    free_bits: float = _setting(
+        0.0, "KL of a dimension of z, in nats a frame, that costs nothing", least=0
+    )
+    clip: float = _setting(5.0, "greatest norm of the gradients", above=0)
+    patience: int | None = _setting(
+        None,
+        "stop after so many monitoring steps without a better validation bound",
+        metavar="N",
+        least=1,
+        most=MAX_COUNT,
+        may_change=True,
+    )
+    init_from: str | None = _setting(
+        None, "checkpoint whose parameters the run starts from", metavar="PATH"
+    )
     resume: str | None = _setting(
         None,
         "go on from a checkpoint, with its settings; without a path from the run's last one",

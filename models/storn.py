@@ -54,7 +54,7 @@ from cle_port.layers import StemCell
 from cle_port.layers.recurrent import RecurrentLayer
 from cle_port.utils import init_tparams
 from cle_port.utils.op import Gaussian_sample
-from models.channels import bound, coeff_stats, stats
+from models.channels import bound, coeff_stats, mean_by_dim, stats
 from models.parts import (
     TRANSITIONS,
     Decoder,
@@ -265,7 +265,7 @@ class STORN:
     def terms(
         self, x: TensorVariable, tensors: dict[str, TensorVariable]
     ) -> dict[str, TensorVariable]:
-        """The two terms of the bound for each frame, in nats.
+        """The terms of the bound for each frame, in nats.
 
         Parameters
         ----------
@@ -277,11 +277,12 @@ class STORN:
         Returns
         -------
         dict of str to tensor
-            ``recon``, -log p(x_t | z_<=t, x_<t), and ``kl``, both of shape (T, B).
+            ``recon``, -log p(x_t | z_<=t, x_<t), and ``kl``, both of shape (T, B);
+            ``kl_by_dim``, the KL of each dimension of z, of shape (T, B, z_dim).
         """
         recon = self.theta.nll(x, tensors)
-        kl = KLGaussianStdGaussian(tensors["phi_mu"], tensors["phi_sig"])
-        return {"recon": recon, "kl": kl}
+        kl_by_dim = KLGaussianStdGaussian(tensors["phi_mu"], tensors["phi_sig"], keep_dims=1)
+        return {"recon": recon, "kl": kl_by_dim.sum(axis=-1), "kl_by_dim": kl_by_dim}
 
     def cost(
         self,
@@ -311,7 +312,7 @@ class STORN:
         tensors: dict[str, TensorVariable],
         mask: TensorVariable | None = None,
     ) -> list[TensorVariable]:
-        """Further scalars to monitor, named: the VRNN's without the prior's; see `cost`."""
+        """Further values to monitor, named: the VRNN's without the prior's; see `cost`."""
         channels = [
             *stats("phi_sig", tensors["phi_sig"], mask),
             *stats("theta_sig", tensors["theta_sig"], mask),
@@ -320,7 +321,7 @@ class STORN:
         ]
         if "coeff" in tensors and self.dataset == "iamondb":
             channels += coeff_stats(tensors["coeff"], mask)
-        return channels
+        return [*channels, mean_by_dim("kl_by_dim", self.terms(x, tensors)["kl_by_dim"], mask)]
 
     def generate_fn(
         self, eps_t: TensorVariable, s_tm1: TensorVariable, draw: Draw

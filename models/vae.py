@@ -74,7 +74,7 @@ from cle_port.train.ext import (
 from cle_port.train.opt import Adam
 from cle_port.utils import init_tparams, tolist
 from cle_port.utils.op import Gaussian_sample
-from models.channels import bound, by_name, stats
+from models.channels import bound, by_name, mean_by_dim, stats, trained_cost
 from models.parts import (
     Decoder,
     Draw,
@@ -242,7 +242,7 @@ class VAE:
     def terms(
         self, x: TensorVariable, tensors: dict[str, TensorVariable]
     ) -> dict[str, TensorVariable]:
-        """The two terms of the bound (4) for each frame, in nats.
+        """The terms of the bound (4) for each frame, in nats.
 
         Parameters
         ----------
@@ -254,11 +254,12 @@ class VAE:
         Returns
         -------
         dict of str to tensor
-            ``recon``, -log p(x | z), and ``kl``, both of shape (T, B).
+            ``recon``, -log p(x | z), and ``kl``, both of shape (T, B);
+            ``kl_by_dim``, the KL of each dimension of z, of shape (T, B, z_dim).
         """
         recon = self.theta.nll(x, tensors)
-        kl = KLGaussianStdGaussian(tensors["phi_mu"], tensors["phi_sig"])
-        return {"recon": recon, "kl": kl}
+        kl_by_dim = KLGaussianStdGaussian(tensors["phi_mu"], tensors["phi_sig"], keep_dims=1)
+        return {"recon": recon, "kl": kl_by_dim.sum(axis=-1), "kl_by_dim": kl_by_dim}
 
     def cost(
         self,
@@ -288,10 +289,11 @@ class VAE:
         tensors: dict[str, TensorVariable],
         mask: TensorVariable | None = None,
     ) -> list[TensorVariable]:
-        """Further scalars to monitor, named: the VRNN's without the prior's; see `cost`."""
+        """Further values to monitor, named: the VRNN's without the prior's; see `cost`."""
         names = ["phi_sig", "theta_sig", "theta_mu"]
         values = {"x": x} | {name: tensors[name] for name in names if name in tensors}
-        return [scalar for name, v in values.items() for scalar in stats(name, v, mask)]
+        channels = [scalar for name, v in values.items() for scalar in stats(name, v, mask)]
+        return [*channels, mean_by_dim("kl_by_dim", self.terms(x, tensors)["kl_by_dim"], mask)]
 
     def generate_fn(
         self, eps_t: TensorVariable, s_tm1: TensorVariable, draw: Draw
@@ -374,19 +376,22 @@ def training(run: Run, net: VAE, train: Iterator, monitored: Sequence[Iterator])
 
     # The trained graph.
     inputs, tensors, (nll_upper_bound, *_) = graph(train.batch_size)
+    x, *mask, _ = inputs
+    terms = net.terms(run.part(x), tensors)
+    cost, kl_count = trained_cost(args, nll_upper_bound, terms, *map(run.part, mask))
 
     # The monitored graph has another batch size; no device shares a batch.
     m_inputs, _, ddout = graph(monitored[-1].batch_size * args.devices)
     monitor_fn = run.compile(m_inputs, ddout)
 
-    model = Model(inputs=inputs, params=net.params, nodes=net.nodes, forward=tensors)
+    model = Model(inputs, net.nodes, net.params, updates=kl_count, forward=tensors)
     optimizer = Adam(lr=args.lr)
 
     noise, m_noise = run.noise_streams(net.noise_dim, 2)
     m_data = [WithNoise(batches, m_noise) for batches in monitored]
     saving = {"freq": args.monitoring_freq, "force_save_freq": args.force_saving_freq}
     extension = [
-        GradientClipping(batch_size=args.batch_size, check_nan=1),
+        GradientClipping(scaler=args.clip, batch_size=args.batch_size, check_nan=1),
         EpochCount(args.epoch),
         Monitoring(freq=args.monitoring_freq, monitor_fn=monitor_fn, ddout=ddout, data=m_data),
         Picklize(path=run.files.folder, keep=args.keep, **saving),
@@ -398,7 +403,7 @@ def training(run: Run, net: VAE, train: Iterator, monitored: Sequence[Iterator])
         data=WithNoise(train, noise),
         model=model,
         optimizer=optimizer,
-        cost=nll_upper_bound,
+        cost=cost,
         outputs=[nll_upper_bound],
         extension=[*extension, *run.extensions()],
         **run.options(train, monitored[-1], {"train": noise, "monitor": m_noise}),

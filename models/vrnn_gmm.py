@@ -67,7 +67,7 @@ from cle_port.train.ext import (
 from cle_port.train.opt import Adam
 from cle_port.utils import init_tparams, sharedX
 from cle_port.utils.op import Gaussian_sample
-from models.channels import bound, by_name, coeff_stats, stats
+from models.channels import bound, by_name, coeff_stats, mean_by_dim, stats, trained_cost
 from models.parts import (
     TRANSITIONS,
     Decoder,
@@ -317,7 +317,7 @@ class VRNN:
     def terms(
         self, x: TensorVariable, tensors: dict[str, TensorVariable]
     ) -> dict[str, TensorVariable]:
-        """The two terms of the bound (11) for each frame, in nats.
+        """The terms of the bound (11) for each frame, in nats.
 
         Parameters
         ----------
@@ -329,13 +329,18 @@ class VRNN:
         Returns
         -------
         dict of str to tensor
-            ``recon``, -log p(x_t | z_t, h_{t-1}), and ``kl``, both of shape (T, B).
+            ``recon``, -log p(x_t | z_t, h_{t-1}), and ``kl``, both of shape (T, B);
+            ``kl_by_dim``, the KL of each dimension of z, of shape (T, B, z_dim).
         """
         recon = self.theta.nll(x, tensors)
-        kl = KLGaussianGaussian(
-            tensors["phi_mu"], tensors["phi_sig"], tensors["prior_mu"], tensors["prior_sig"]
+        kl_by_dim = KLGaussianGaussian(
+            tensors["phi_mu"],
+            tensors["phi_sig"],
+            tensors["prior_mu"],
+            tensors["prior_sig"],
+            keep_dims=1,
         )
-        return {"recon": recon, "kl": kl}
+        return {"recon": recon, "kl": kl_by_dim.sum(axis=-1), "kl_by_dim": kl_by_dim}
 
     def cost(
         self,
@@ -365,7 +370,7 @@ class VRNN:
         tensors: dict[str, TensorVariable],
         mask: TensorVariable | None = None,
     ) -> list[TensorVariable]:
-        """Further scalars to monitor, named, in the original's order; see `cost`."""
+        """Further values to monitor, named, in the original's order; see `cost`."""
         channels = [
             *stats("phi_sig", tensors["phi_sig"], mask),
             *stats("prior_sig", tensors["prior_sig"], mask),
@@ -376,7 +381,7 @@ class VRNN:
         # The original's script for Blizzard does not monitor the mixture's weights.
         if "coeff" in tensors and self.dataset == "iamondb":
             channels += coeff_stats(tensors["coeff"], mask)
-        return channels
+        return [*channels, mean_by_dim("kl_by_dim", self.terms(x, tensors)["kl_by_dim"], mask)]
 
     def generate_fn(
         self, eps_t: TensorVariable, s_tm1: TensorVariable, draw: Draw
@@ -436,6 +441,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     )
     tensors = net.fprop(run.part(x), s_0, run.part(eps))
     nll_upper_bound, recon_term, kl_term = net.cost(run.part(x), tensors)
+    cost, kl_count = trained_cost(args, nll_upper_bound, net.terms(run.part(x), tensors))
 
     # The monitored graph has another batch size and starts from zeros; no device shares a batch.
     m_x = valid_data.theano_vars(args.m_batch_size * args.devices)
@@ -447,6 +453,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
 
     model = Model(inputs=[x, eps], params=net.params, nodes=net.nodes)
     model.set_updates({step_count: step_count + 1, rnn_tm1: run.whole(tensors["s"][-1], axis=0)})
+    model.set_updates(kl_count)
     model.forward = tensors | by_name([nll_upper_bound, recon_term, kl_term])
     optimizer = Adam(lr=args.lr)
 
@@ -458,7 +465,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     m_data = [WithNoise(m_train, m_noise), WithNoise(m_valid, m_noise)]
     saving = {"freq": args.monitoring_freq, "force_save_freq": args.force_saving_freq}
     extension = [
-        GradientClipping(batch_size=args.batch_size, check_nan=1),
+        GradientClipping(scaler=args.clip, batch_size=args.batch_size, check_nan=1),
         EpochCount(args.epoch),
         Monitoring(freq=args.monitoring_freq, monitor_fn=monitor_fn, ddout=ddout, data=m_data),
         Picklize(path=run.files.folder, keep=args.keep, **saving),
@@ -470,7 +477,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
         data=WithNoise(train_rows, noise),
         model=model,
         optimizer=optimizer,
-        cost=nll_upper_bound,
+        cost=cost,
         outputs=[nll_upper_bound],
         extension=[*extension, *run.extensions()],
         **run.options(train_rows, m_valid, {"train": noise, "monitor": m_noise}),
@@ -502,7 +509,10 @@ def iamondb(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     if args.devices > 1:
         m_inputs, _, m_ddout = graph(args.batch_size * args.devices)
 
-    model = Model(inputs=inputs, params=net.params, nodes=net.nodes, forward=tensors)
+    x, mask, _ = inputs
+    terms = net.terms(run.part(x), tensors)
+    cost, kl_count = trained_cost(args, nll_upper_bound, terms, run.part(mask))
+    model = Model(inputs, net.nodes, net.params, updates=kl_count, forward=tensors)
     optimizer = Adam(lr=args.lr)
 
     # In the original the one graph draws from one stream of noise.
@@ -512,7 +522,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     m_data = [WithNoise(valid_lines, noise)]
     freq, path = args.monitoring_freq, run.files.folder
     extension = [
-        GradientClipping(batch_size=args.batch_size),
+        GradientClipping(scaler=args.clip, batch_size=args.batch_size),
         EpochCount(args.epoch),
         Monitoring(freq=freq, inputs=m_inputs, ddout=m_ddout, data=m_data),
         Picklize(freq=freq, path=path, keep=args.keep),
@@ -524,7 +534,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
         data=WithNoise(train_lines, noise),
         model=model,
         optimizer=optimizer,
-        cost=nll_upper_bound,
+        cost=cost,
         outputs=[nll_upper_bound],
         extension=[*extension, *run.extensions()],
         **run.options(train_lines, valid_lines, {"train": noise}),

@@ -1,12 +1,24 @@
 """Trained and monitored scalars, by NumPy."""
 
+import math
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
 
 from cle_port.graph import compile_function
-from models.channels import average, by_name, coeff_stats, named, stats
+from models.channels import (
+    active_dims,
+    average,
+    by_name,
+    coeff_stats,
+    mean_by_dim,
+    named,
+    stats,
+    trained_cost,
+)
+from models.settings import Settings
 from tests.units import evaluate
 
 
@@ -97,3 +109,77 @@ def test_a_mean_divides_by_one_length_after_the_other(backend, batch_size):
 def test_by_name():
     scalars = [named(pt.dscalar(), name) for name in ("b", "a")]
     assert list(by_name(scalars).items()) == [("b", scalars[0]), ("a", scalars[1])]
+
+
+KL = np.random.default_rng(2).random((4, 3, 2))
+RECON = np.random.default_rng(3).standard_normal((4, 3))
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_mean_by_dim(mask):
+    ours = mean_by_dim("kl_by_dim", pt.as_tensor(KL), None if mask is None else pt.as_tensor(mask))
+    weights = np.ones((4, 3)) if mask is None else mask
+    expected = [np.average(KL[:, :, j], weights=weights) for j in range(2)]
+    np.testing.assert_allclose(evaluate(ours), expected, rtol=1e-12)
+    assert ours.name == "kl_by_dim"
+
+
+def test_active_dims():
+    assert active_dims([0.0, 0.01, 0.0100001, 3.0, math.nan]) == 2
+
+
+def trained(mask=None, n_updates=0, **knobs):
+    """The trained cost after some updates, and the bound in its place if all knobs are off."""
+    args = Settings(**knobs)
+    terms = {"recon": pt.as_tensor(RECON), "kl_by_dim": pt.as_tensor(KL)}
+    nll_upper_bound = pt.dscalar("nll_upper_bound")
+    symbolic_mask = None if mask is None else pt.as_tensor(mask)
+    cost, updates = trained_cost(args, nll_upper_bound, terms, symbolic_mask)
+    if cost is nll_upper_bound:
+        assert updates == {}
+        return cost
+    for _ in range(n_updates):
+        for variable, new in updates.items():
+            variable.set_value(evaluate(new))
+    return float(evaluate(cost))
+
+
+def test_without_knobs_the_bound_is_trained():
+    assert trained().name == "nll_upper_bound"
+
+
+def averaged(frames, mask):
+    return frames.mean() if mask is None else (frames * mask).sum(axis=0).mean()
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize(("n_updates", "weight"), [(0, 0.0), (1, 0.25), (3, 0.75), (4, 1), (6, 1)])
+def test_kl_anneal_raises_the_weight_of_the_kl_term(n_updates, weight, mask):
+    expected = averaged(RECON, mask) + weight * averaged(KL.sum(axis=2), mask)
+    np.testing.assert_allclose(trained(mask, n_updates, kl_anneal=4), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("free_bits", [1e-6, 0.5, 2.0])
+def test_free_bits_are_a_floor_for_each_dimension(free_bits, mask):
+    """A loop over dimensions: below the floor of the batch's mean, the floor is paid."""
+    weights = np.ones((4, 3)) if mask is None else mask
+    n_frame = 1 if mask is None else mask.sum() / 3
+    expected = averaged(RECON, mask)
+    for j in range(2):
+        expected += n_frame * max(free_bits, np.average(KL[:, :, j], weights=weights))
+    np.testing.assert_allclose(trained(mask, free_bits=free_bits), expected, rtol=1e-12)
+
+
+def test_free_bits_are_annealed_too():
+    expected = RECON.mean() + 0.5 * 2 * 2.0
+    np.testing.assert_allclose(trained(None, 1, free_bits=2.0, kl_anneal=2), expected, rtol=1e-12)
+
+
+def test_dimensions_below_the_floor_get_no_gradient():
+    kl = pt.as_tensor(np.stack([0.1 * KL[:, :, 0], 10 + KL[:, :, 1]], axis=2))
+    terms = {"recon": pt.as_tensor(RECON), "kl_by_dim": kl}
+    cost, _ = trained_cost(Settings(free_bits=0.5), pt.dscalar(), terms)
+    gradient = evaluate(pytensor.grad(cost, kl))
+    assert not gradient[:, :, 0].any()
+    np.testing.assert_allclose(gradient[:, :, 1], 1 / 12, rtol=1e-12)

@@ -15,6 +15,7 @@ from cle_port.train import TrainLog, checkpoint
 from cle_port.train.ext import (
     EarlyStopping,
     Extension,
+    LrCosine,
     LrExponentialDecay,
     LrLinearDecay,
     Monitoring,
@@ -24,6 +25,7 @@ from cle_port.train.ext import (
     make_folder,
 )
 from cle_port.train.opt import Adam
+from cle_port.train.screen import Screen
 from cle_port.utils import sharedX
 from compare.units.optimizers import (
     HEADING,
@@ -185,9 +187,34 @@ def test_LrExponentialDecay_without_end():
     assert rates(LrExponentialDecay(2.0, min_lr=0.0), 1100)[-1] == 0.0
 
 
+def test_LrCosine():
+    """A loop: up to the rate in four updates, down to a tenth of it along half a cosine."""
+    expected = []
+    for n in range(11):
+        if n < 4:
+            expected.append(0.5 * (n + 1) / 4)
+        elif n < 8:
+            expected.append(0.05 + 0.45 * (1 + math.cos(math.pi * (n - 4) / 4)) / 2)
+        else:
+            expected.append(0.05)
+    mainloop = SimpleNamespace(optimizer=Adam(lr=0.5))
+    extension = LrCosine(4, 8, 0.1)
+    extension.begin(mainloop)
+    ours = [float(mainloop.optimizer.lr.get_value())]
+    for _ in range(10):
+        extension.exe(mainloop)
+        ours.append(float(mainloop.optimizer.lr.get_value()))
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    assert ours[3] == ours[4] == 0.5
+    assert rates(LrCosine(0, 2), 3, lr=1.0) == pytest.approx([0.5, 0.0, 0.0], abs=1e-15)
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
+        (LrCosine, (-1, 5), "warmup is -1 and end 5; give 0 <= warmup < end"),
+        (LrCosine, (5, 5), "warmup is 5 and end 5; give 0 <= warmup < end"),
+        (LrCosine, (0, 5, -0.1), "decay_factor is -0.1; give one that is not negative"),
         (LrLinearDecay, (0, 5, 0.1), "start is 0 and end 5; give 0 < start < end"),
         (LrLinearDecay, (5, 5, 0.1), "start is 5 and end 5; give 0 < start < end"),
         (LrLinearDecay, (1, 5, 0), "decay_factor is 0; give a number above 0"),
@@ -223,7 +250,8 @@ def test_a_resumed_run_with_schedules_is_the_whole_run(tmp_path):
     """Of two schedules of a kind the checkpoint holds both."""
 
     def schedules():
-        return LrExponentialDecay(1.5, 0.05), LrExponentialDecay(1.25, 0.02), LrLinearDecay(2, 7, 2)
+        exponential = LrExponentialDecay(1.5, 0.05), LrExponentialDecay(1.25, 0.02)
+        return LrCosine(3, 8), *exponential, LrLinearDecay(2, 7, 2)
 
     whole = make(tmp_path / "whole", Adam(lr=0.1), *schedules())
     whole.run()
@@ -317,7 +345,8 @@ def test_Monitoring_writes_lines_of_json(tmp_path):
     extension.exe(mainloop)
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     channels = {f"{data}_{name}" for data in ("train", "valid") for name in ("nll", "max_x")}
-    assert set(first) == channels | {"batch_seen", "epoch_seen", "elapsed_time", "monitoring_time"}
+    always = {"batch_seen", "epoch_seen", "elapsed_time", "learning_rate"}
+    assert set(first) == channels | always | {"monitoring_time", "wall_time"}
     assert set(second) == set(first) | {"this_batch_cost"}
     assert (first["batch_seen"], second["batch_seen"], second["epoch_seen"]) == (0, 2, 1)
     assert second["elapsed_time"] == 0.75
@@ -339,6 +368,8 @@ def empty_mainloop(log=None, on_nan="stop"):
         on_nan=on_nan,
         outputs=named("cost"),
         optimizer=Adam(lr=0.1),
+        extension=[],
+        screen=Screen(),
         trainlog=log or TrainLog(),
     )
 

@@ -26,6 +26,7 @@ from cle_port.train.ext import (
     Extension,
     GradientClipping,
     Monitoring,
+    Patience,
     Picklize,
     UpdateCount,
     WeightNorm,
@@ -442,6 +443,17 @@ def test_all_extensions_together(tmp_path, monkeypatch, caplog):
     entries = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert [entry["valid_cost"] for entry in entries] == bound
     assert [entry["batch_seen"] for entry in entries] == [0, 4, 8]
+    assert [entry["best"] for entry in entries] == [0, 1, 1]
+    assert [entry["learning_rate"] for entry in entries] == [0.01] * 3
+    norms = log.monitor["grad_norm"]
+    assert len(norms) == 8
+    np.testing.assert_allclose(norms[0], np.sqrt(bound[0]), rtol=1e-14)  # 2 |W - x| / batch size
+    assert "grad_norm" not in entries[0]
+    for entry, four in zip(entries[1:], (norms[:4], norms[4:])):
+        np.testing.assert_allclose(entry["grad_norm"], np.mean(four), rtol=1e-14)
+    wall = [entry["wall_time"] for entry in entries]
+    assert wall == sorted(wall)
+    assert abs(wall[-1] - time.time()) < 60
     arrays, _ = checkpoint.load(tmp_path / "m_best.npz")
     np.testing.assert_array_equal(arrays["W"], W.get_value())
     assert {"adam_m/W", "adam_v/W", "adam_counter", "log/valid_cost"} < set(arrays)
@@ -450,6 +462,88 @@ def test_all_extensions_together(tmp_path, monkeypatch, caplog):
     assert lines[1:3] == ["Entering main loop", ""]
     assert lines[-1] == "Terminating main loop"
     assert f" Saving best model to: {tmp_path / 'm_best.npz'}" in lines
+
+
+class Given:
+    """Stands for `Monitoring`: the channel ``valid_cost`` has given values, one a step."""
+
+    name = "valid"
+
+    def __init__(self, values):
+        self.values = iter(values)
+
+    def __iter__(self):
+        yield (np.array(next(self.values)),)
+
+
+class OneBatch(NumberBatches):
+    """An epoch of one batch, so that a resumed run is always at the beginning of one."""
+
+    def go_to(self, n_epoch, n_batch):
+        assert n_batch == 0
+
+
+def patient_run(values, patience, every=1, resumed=None, **kwargs):
+    """Train one batch an epoch with monitoring every few updates; return the main loop."""
+    monitoring = Monitoring(every, [pt.dscalar("cost")], [Given(values)], monitor_fn=lambda x: [x])
+    extension = [monitoring, *kwargs.pop("saving", []), Patience("valid_cost", patience)]
+    mainloop = mainloop_with([*extension, EpochCount(20)], data=OneBatch(1), **kwargs)
+    if resumed is not None:
+        mainloop.resume(resumed)
+    mainloop.run()
+    return mainloop
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "n_update"),
+    [
+        ([9, 8, 7, 7.5, 7, 6], 2, 4),  # as good is not better
+        ([9, 8, 7, 7.5, 6, 6.5, 6.1, 6.2], 3, 7),
+        ([1, 8, 7, 6, 7, 8], 2, 5),  # before the first update nothing counts
+        ([9, 8, np.nan, np.nan, 7], 2, 3),
+        ([9, np.nan, np.nan], 2, 2),
+    ],
+)
+def test_patience_ends_at_a_monitoring_step(values, patience, n_update, caplog):
+    caplog.set_level(logging.INFO, "cle_port")
+    mainloop = patient_run(values, patience, on_nan="original")
+    assert mainloop.trainlog.batch_seen == n_update
+    assert len(mainloop.trainlog.monitor["valid_cost"]) == n_update + 1
+    message = f"valid_cost has not improved for {patience} monitoring steps: the run ends"
+    assert caplog.messages.count(message) == 1
+
+
+def test_patience_counts_monitoring_steps_not_updates():
+    assert patient_run([9, 8, 8.5, 8.5], 2, every=3).trainlog.batch_seen == 9
+
+
+def test_patience_of_a_channel_to_be_maximised():
+    values = {"valid_cost": [0.0, 1.0, 3.0, 2.0, 2.5]}
+    log = TrainLog()
+    log.monitor.update(values)
+    assert Patience("valid_cost", 2, minimize=0).is_complete(log)
+    assert not Patience("valid_cost", 3, minimize=0).is_complete(log)
+
+
+def test_patience_without_its_channel():
+    with pytest.raises(ValueError, match="no channel 'valid_nll'; there are: "):
+        mainloop_with([Patience("valid_nll", 1), EpochCount(1)]).run()
+
+
+def test_patience_goes_on_counting_when_resumed(tmp_path, caplog):
+    values = [9, 8, 7, 7.1, 7.2, 7.3, 6, 5]
+    picklize = Picklize(1, tmp_path)
+    stop = At("ext_schedule", 3, lambda mainloop: os.kill(os.getpid(), signal.SIGTERM))
+    patient_run(values, 3, saving=[picklize, stop])
+    resumed = patient_run(values[3:], 3, saving=[picklize], resumed=tmp_path / "m.npz")
+    assert resumed.trainlog.batch_seen == 5
+    assert resumed.trainlog.monitor["valid_cost"] == values[:6]
+    # Resumed once more it is complete; with more patience it goes on.
+    again = patient_run([], 3, saving=[picklize], resumed=tmp_path / "m.npz")
+    assert again.trainlog.batch_seen == 5
+    assert "a larger --epoch, --max_updates or --patience continues it" in caplog.text
+    more = patient_run([6, 5, 5.5, 5.5, 5.5, 5.5], 4, saving=[], resumed=tmp_path / "m.npz")
+    assert more.trainlog.batch_seen == 11
 
 
 def test_planned_updates():

@@ -22,7 +22,11 @@ class _Lines(tqdm):
 
 
 def progress_bar(
-    total: int | None, description: str, unit: str = "it", quiet: bool = False
+    total: int | None,
+    description: str,
+    unit: str = "it",
+    quiet: bool = False,
+    initial: int = 0,
 ) -> tqdm:
     """Make a progress bar on standard error with rate and remaining time.
 
@@ -39,6 +43,8 @@ def progress_bar(
         Name of one unit of work.
     quiet : bool
         Show nothing.
+    initial : int
+        Units done before, which say nothing about the rate.
 
     Returns
     -------
@@ -49,7 +55,13 @@ def progress_bar(
     -----
     No counterpart in the original, which prints a line per item.
     """
-    settings = {"total": total, "desc": description, "unit": unit, "disable": quiet}
+    settings = {
+        "total": total,
+        "desc": description,
+        "unit": unit,
+        "disable": quiet,
+        "initial": initial,
+    }
     if sys.stderr.isatty():
         return tqdm(**settings, mininterval=0.5, dynamic_ncols=True, leave=False)
     return _Lines(**settings, mininterval=10.0, maxinterval=10.0, ncols=100, ascii=True)

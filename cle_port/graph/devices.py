@@ -190,7 +190,7 @@ def from_each_device(scalars: Sequence[TensorVariable], devices: int) -> list[Te
     Parameters
     ----------
     scalars : list of tensors
-        Values that each device computes from a batch of its own.
+        Values that each device computes from a batch of its own, or vectors of them.
         `over_batches` joins one batch per device along the batch axis;
         `part_of_batch` takes one of them out again.
     devices : int
@@ -199,9 +199,12 @@ def from_each_device(scalars: Sequence[TensorVariable], devices: int) -> list[Te
     Returns
     -------
     list of tensors
-        One tensor of shape (devices, number of scalars).
+        One tensor of shape (devices, number of values).
     """
-    return list(scalars) if devices == 1 else [_output(FromEachDevice(devices), pt.stack(scalars))]
+    if devices == 1:
+        return list(scalars)
+    values = pt.concatenate([pt.atleast_1d(scalar) for scalar in scalars])
+    return [_output(FromEachDevice(devices), values)]
 
 
 def _output(op: Op, x: TensorVariable) -> TensorVariable:
@@ -223,10 +226,10 @@ def over_batches(fn: Callable, batches: Iterable[tuple[NDArray, ...]], devices: 
 
     Returns
     -------
-    ndarray, shape (number of batches, number of scalars)
+    ndarray, shape (number of batches, number of values)
     """
     if devices == 1:
-        return np.array([[np.asarray(value) for value in fn(*batch)] for batch in batches])
+        return np.array([np.hstack(fn(*batch)) for batch in batches])
     records = []
     remaining = iter(batches)
     while group := list(islice(remaining, devices)):

@@ -38,6 +38,7 @@ from cle_port.train.ext import Extension
 from cle_port.train.log import TrainLog
 from cle_port.train.opt import Optimizer
 from cle_port.train.saving import Saving
+from cle_port.train.screen import OriginalScreen, Screen
 from cle_port.train.signals import SignalWatch
 from cle_port.utils import tolist
 from cle_port.utils.op import not_finite
@@ -90,6 +91,8 @@ class Training:
         (see `GradientClipping` for what ``check_nan`` does to it then).
     quiet : bool
         Show no progress bar.
+    screen : Screen, optional
+        What a monitoring step prints; the default is what the original prints.
 
     Attributes
     ----------
@@ -130,6 +133,7 @@ class Training:
         about: Mapping[str, Any] | None = None,
         on_nan: str = "stop",
         quiet: bool = False,
+        screen: Screen | None = None,
     ) -> None:
         self.name = name
         self.data = data
@@ -148,6 +152,7 @@ class Training:
             raise ValueError(f"unknown on_nan {on_nan!r}; choose one of {', '.join(ON_NAN)}")
         self.on_nan = on_nan
         self.quiet = quiet
+        self.screen = screen or OriginalScreen()
         self.endloop = 0
         self.grad_norm: TensorVariable | None = None
         self.saving = Saving(self)
@@ -198,13 +203,17 @@ class Training:
         second signal stops at once.
         """
         logger.info("Entering main loop")
+        if not self.trainlog.batch_seen:
+            for extension in self.extension:
+                extension.begin(self)
         with (
             self.signals,
             kept_memory(self.compiler.memory == "kept"),
             _log_above_bar(),
-            progress_bar(self.planned_updates(), self.name, "update", self.quiet) as bar,
+            progress_bar(
+                self.planned_updates(), self.name, "update", self.quiet, self.trainlog.batch_seen
+            ) as bar,
         ):
-            bar.update(self.trainlog.batch_seen)
             while self.run_epoch(bar):
                 pass
         self.saving.finish()
@@ -212,6 +221,7 @@ class Training:
         if isinstance(self.cost_fn, PerLength) and self.cost_fn.n_frame:
             share = self.cost_fn.n_padded / self.cost_fn.n_frame
             logger.info("Frames added to reach a compiled length: %.1f %%", 100 * share)
+        self.screen.end(self)
         logger.info("Terminating main loop")
 
     def run_epoch(self, bar: tqdm | None = None) -> bool:
@@ -223,7 +233,8 @@ class Training:
         for n_left in reversed(range(len(self.data) - log.batch_in_epoch)):
             self._monitor()
             self._save()
-            if self.signals.ask():  # one came while monitoring or saving
+            # A signal came while monitoring or saving, or patience is at an end.
+            if self.signals.ask() or self.end_training():
                 return self._finish()
             # The noise of this batch is drawn after the checkpoint has noted its position.
             cost = self.update(next(batches))[0]
@@ -266,6 +277,8 @@ class Training:
         this_cost = values[: len(self.outputs)]
         self.trainlog.monitor["time"].append(seconds)
         self.trainlog.monitor["update"].append(this_cost)
+        for grad_norm in values[len(self.outputs) :]:
+            self.trainlog.monitor["grad_norm"].append(grad_norm)
         self.trainlog.batch_seen += 1
         self.trainlog.batch_in_epoch += 1
         self.position = None
@@ -307,8 +320,8 @@ class Training:
         if not any(extension.is_complete(log) for extension in self.extension):
             return False
         logger.warning(
-            "the run is complete: %d epochs, %d updates; a larger --epoch or --max_updates "
-            "continues it",
+            "the run is complete: %d epochs, %d updates; a larger --epoch, --max_updates or "
+            "--patience continues it",
             log.epoch_seen,
             log.batch_seen,
         )

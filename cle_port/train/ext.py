@@ -40,6 +40,7 @@ from cle_port.errors import UserError
 from cle_port.files.npz import DAMAGE
 from cle_port.graph.devices import from_each_device, over_batches
 from cle_port.train import checkpoint
+from cle_port.train.log import Entry
 from cle_port.utils import tolist
 from cle_port.utils.op import not_finite
 
@@ -66,6 +67,9 @@ class Extension:
     def exe(self, mainloop: Training) -> None:
         """Run once."""
         raise NotImplementedError
+
+    def begin(self, mainloop: Training) -> None:
+        """Run once before the first update; a resumed run has no first update."""
 
     def is_due(self, log: TrainLog) -> bool:
         """Return whether `exe` has something to do now, even if the run does not end here."""
@@ -100,6 +104,10 @@ class Extension:
 
     def rescue(self, mainloop: Training) -> Path | None:
         """Write a checkpoint of a run that fails; return its path, or None if none was written."""
+        return None
+
+    def is_best(self, log: TrainLog) -> bool | None:
+        """Return whether the last monitoring step is the best so far; None: this does not judge."""
         return None
 
 
@@ -220,7 +228,8 @@ class Monitoring(Extension):
     freq : int
         Updates between two monitoring steps.
     ddout : list of tensors, optional
-        Scalars to compute; their names name the channels.
+        Scalars to compute; their names name the channels.  A vector of a static
+        length is written to the log file as a list; the original has none.
     data : list of Iterator, optional
         Data sets to go through; their names come before the channels'.  Without any,
         a step logs only what the update returned.
@@ -249,7 +258,8 @@ class Monitoring(Extension):
     Counterpart: ``cle.train.ext.Monitoring``.  A channel's number is the
     unweighted mean over batches, also for channels called max or min.  The
     original's own check for NaN cannot fire; this one does.  After a signal the
-    step ends with the current batch and logs nothing.
+    step ends with the current batch and logs nothing.  The main loop's ``screen``
+    prints the step.
     """
 
     name = "ext_monitor"
@@ -286,24 +296,13 @@ class Monitoring(Extension):
         if not self.is_due(log) and not mainloop.endloop:
             return
         recent = slice(max(0, log.batch_seen - self.freq), max(1, log.batch_seen))
-        seconds = float(np.sum(log.monitor["time"][recent]))
-        logger.info("")
-        logger.info(" Monitoring step")
-        logger.info(" ***************")
-        logger.info(" ---------------")
-        logger.info(" Training basics")
-        logger.info(" ...............")
-        logger.info(" Elapsed time: %f", seconds)
-        logger.info(" Epochs  seen: %d", log.epoch_seen)
-        logger.info(" Batches seen: %d", log.batch_seen)
-        logger.info(" -----------------------")
-        logger.info(" Optimization parameters")
-        logger.info(" .......................")
-        mainloop.optimizer.monitor()
-        logger.info(" ------------------")
-        logger.info(" Forward-prop based")
-        logger.info(" ..................")
-        entry = {"elapsed_time": seconds, **self._recent_outputs(mainloop, recent)}
+        entry: Entry = {
+            "elapsed_time": float(np.sum(log.monitor["time"][recent])),
+            "learning_rate": float(mainloop.optimizer.lr.get_value()),
+            **self._recent_outputs(mainloop, recent),
+            **self._recent_grad_norm(log, recent),
+        }
+        mainloop.screen.before(mainloop, entry)
         t0 = time.perf_counter()
         means = self.monitor_data_based_channels(mainloop)
         if means is None:
@@ -311,17 +310,21 @@ class Monitoring(Extension):
             return
         entry |= means
         entry["monitoring_time"] = time.perf_counter() - t0
-        logger.info(" Elapsed time for monitoring: %f", entry["monitoring_time"])
+        judged = [extension.is_best(log) for extension in mainloop.extension]
+        if any(is_best is not None for is_best in judged):
+            entry["best"] = int(any(judged))
+        entry["wall_time"] = time.time()
+        mainloop.screen.after(mainloop, entry)
         log.monitored_at = log.batch_seen
         log.monitor["monitoring_time"] = [entry["monitoring_time"]]
         log.write(entry)
 
-    def monitor_data_based_channels(self, mainloop: Training) -> dict[str, float] | None:
-        """Go through all data sets, log the mean of each channel over the batches.
+    def monitor_data_based_channels(self, mainloop: Training) -> Entry | None:
+        """Go through all data sets; log the mean of each channel over the batches.
 
         Returns
         -------
-        dict of str to float, or None
+        dict of str to float or list of float, or None
             Means by ``<data>_<channel>``; None after a signal.
         """
         if not self.data:
@@ -331,7 +334,7 @@ class Monitoring(Extension):
             inputs = mainloop.inputs if self.inputs is None else self.inputs
             outputs = from_each_device(self.ddout, devices)
             self.monitor_fn = mainloop.compiler.function(inputs, outputs)
-        # All data sets come before any line is logged, as in the original.
+        # All data sets come before any channel is looked at, as in the original.
         try:
             records = [
                 over_batches(self.monitor_fn, until_interrupted(data, mainloop), devices)
@@ -339,22 +342,33 @@ class Monitoring(Extension):
             ]
         except _Interrupted:
             return None
-        means: dict[str, float] = {}
+        means: Entry = {}
         for record, data in zip(records, self.data):
-            for i, channel in enumerate(self.ddout):
-                mean = record[:, i].mean()
-                self._log_channel(f"{data.name}_{channel.name}", mean, means)
-                self._check_mean(f"{data.name}_{channel.name}", mean, mainloop)
-                if self.obj_monitor_fn is not None and i < len(self.obj_monitor_ch):
-                    objective = self.obj_monitor_fn(mean)
-                    self._log_channel(f"{data.name}_{self.obj_monitor_ch[i]}", objective, means)
-        for channel_name, mean in means.items():
-            mainloop.trainlog.monitor[channel_name].append(mean)
+            means |= self._means(record, str(data.name), mainloop)
+        for name, mean in means.items():
+            if not isinstance(mean, list):
+                mainloop.trainlog.monitor[name].append(mean)
         return means
 
-    def _log_channel(self, name: str, mean: Any, means: dict[str, float]) -> None:
-        logger.info(" %s: %f", name, mean)
-        means[name] = float(mean)
+    def _means(self, record: NDArray, data_name: str, mainloop: Training) -> Entry:
+        """Mean of each channel of one data set, from an array of shape (batches, numbers)."""
+        means: Entry = {}
+        start = 0
+        for i, channel in enumerate(self.ddout):
+            name = f"{data_name}_{channel.name}"
+            if channel.ndim:
+                end = start + int(channel.type.shape[0])
+                means[name] = record[:, start:end].mean(axis=0).astype(float).tolist()
+                start = end
+                continue
+            mean = record[:, start].mean()
+            start += 1
+            means[name] = float(mean)
+            self._check_mean(name, mean, mainloop)
+            if self.obj_monitor_fn is not None and i < len(self.obj_monitor_ch):
+                objective = self.obj_monitor_fn(mean)
+                means[f"{data_name}_{self.obj_monitor_ch[i]}"] = float(objective)
+        return means
 
     def _check_mean(self, name: str, mean: Any, mainloop: Training) -> None:
         finite = math.isfinite(mean)
@@ -367,20 +381,25 @@ class Monitoring(Extension):
         mainloop.trainlog.not_finite += 1
         logger.warning("%s is %g", name, mean)
 
-    def _recent_outputs(self, mainloop: Training, recent: slice) -> dict[str, float]:
-        """Log the mean of each update's outputs since the last monitoring step."""
+    def _recent_outputs(self, mainloop: Training, recent: slice) -> Entry:
+        """Mean of each output over the updates since the last monitoring step."""
         log = mainloop.trainlog
         if log.batch_seen == 0:
-            logger.info(" initial_monitoring")
             return {}
         outputs = np.asarray(log.monitor["update"][recent])
         if mainloop.on_nan == "skip":  # of the updates that were made
             outputs = outputs[np.isfinite(outputs).all(axis=1)]
         means = outputs.mean(axis=0) if len(outputs) else np.full(len(mainloop.outputs), np.nan)
-        entry = {f"this_batch_{out.name}": float(m) for out, m in zip(mainloop.outputs, means)}
-        for name, mean in entry.items():
-            logger.info(" %s: %f", name, mean)
-        return entry
+        return {f"this_batch_{out.name}": float(m) for out, m in zip(mainloop.outputs, means)}
+
+    def _recent_grad_norm(self, log: TrainLog, recent: slice) -> Entry:
+        """Mean norm of the gradients over the same updates, if the log has it of all of them."""
+        norms = log.monitor.get("grad_norm", [])
+        if log.batch_seen == 0 or len(norms) != log.batch_seen:
+            return {}
+        finite = np.asarray(norms[recent])
+        finite = finite[np.isfinite(finite)]
+        return {"grad_norm": float(finite.mean())} if len(finite) else {}
 
 
 class _Interrupted(Exception):
@@ -470,7 +489,7 @@ class Picklize(Extension):
 class EarlyStopping(Extension):
     """Keep the checkpoint with the best value of a channel.
 
-    In spite of its name it does not stop the training.
+    In spite of its name it does not stop the training; `Patience` does.
 
     Parameters
     ----------
@@ -527,7 +546,7 @@ class EarlyStopping(Extension):
         if self.channel not in log.monitor:
             raise ValueError(f"no channel {self.channel!r}; there are: {', '.join(log.monitor)}")
         value = log.monitor[self.channel][-1]
-        if not (value < self.best if self.minimize else value > self.best):
+        if not self._is_better(value):
             return
         self.best = value
         mainloop.saving.save(self.path / f"{mainloop.name}_best.npz", "best model")
@@ -535,6 +554,15 @@ class EarlyStopping(Extension):
             end = self.force_save_freq * (log.batch_seen // self.force_save_freq + 1)
             path = self.path / f"{mainloop.name}_best_before_{end}updates.npz"
             mainloop.saving.save(path, "best model of its stretch")
+
+    def _is_better(self, value: float) -> bool:
+        return value < self.best if self.minimize else value > self.best
+
+    def is_best(self, log: TrainLog) -> bool | None:
+        """See `Extension`; ``channel`` judges."""
+        if self.channel not in log.monitor:
+            return None
+        return log.batch_seen > 0 and self._is_better(log.monitor[self.channel][-1])
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Best value so far, as ``best`` by channel."""
@@ -559,6 +587,57 @@ class EarlyStopping(Extension):
             return
         # A file of this very step does not count: the resumed run looks at the step again.
         self.best = best if n == meta["batch_seen"] == meta["monitored_at"] else value
+
+
+class Patience(Extension):
+    """End the training when a channel has not improved for some monitoring steps.
+
+    Parameters
+    ----------
+    channel : str
+        Channel to watch.
+    patience : int
+        Monitoring steps without a better value after which the run ends.
+    minimize : int or bool
+        Whether less is better.
+
+    Raises
+    ------
+    ValueError
+        From `exe`, if there is no such channel.
+
+    Notes
+    -----
+    No counterpart: the original's ``EarlyStopping`` stops nothing.  The step before
+    the first update does not count.  A value that is not finite is no improvement.
+    """
+
+    name = "ext_monitor"  # behind `Monitoring` in the list
+
+    def __init__(self, channel: str, patience: int, minimize: int | bool = 1) -> None:
+        self.channel = channel
+        self.patience = patience
+        self.minimize = minimize
+
+    def exe(self, mainloop: Training) -> None:
+        """Set ``mainloop.endloop`` when it is time."""
+        log = mainloop.trainlog
+        if self.channel not in log.monitor:
+            raise ValueError(f"no channel {self.channel!r}; there are: {', '.join(log.monitor)}")
+        if not mainloop.endloop and self.is_complete(log):
+            mainloop.endloop = 1
+            logger.info(
+                "%s has not improved for %d monitoring steps: the run ends",
+                self.channel,
+                self.patience,
+            )
+
+    def is_complete(self, log: TrainLog) -> bool:
+        """See `Extension`."""
+        values = [v if self.minimize else -v for v in log.monitor.get(self.channel, ())[1:]]
+        finite = [v for v in values if math.isfinite(v)]
+        until_best = values.index(min(finite)) + 1 if finite else 0
+        return len(values) - until_best >= self.patience
 
 
 class WeightDecay(Extension):
@@ -806,6 +885,63 @@ class LrExponentialDecay(_LrSchedule):
     def _take_over(self, state: Mapping[str, Any]) -> None:
         super()._take_over(state)
         self.min_ = bool(state["min_"])
+
+
+class LrCosine(_LrSchedule):
+    r"""Raise the learning rate linearly, then lower it along half a cosine.
+
+    With l the learning rate at the beginning and f the ``decay_factor``, after n updates:
+
+    .. math::
+        l_n = \begin{cases}
+            l \, (n + 1) / \text{warmup} & n < \text{warmup} \\
+            l f + \tfrac12 (l - l f) \Big(1 +
+              \cos \pi \frac{n - \text{warmup}}{\text{end} - \text{warmup}}\Big)
+              & \text{warmup} \le n < \text{end} \\
+            l f & \text{end} \le n
+        \end{cases}
+
+    Parameters
+    ----------
+    warmup, end : int
+        Numbers of the updates after which the rate is highest and lowest; without a
+        rise, 0.
+    decay_factor : float
+        Last learning rate divided by the highest one.
+
+    Raises
+    ------
+    ValueError
+        If not 0 <= ``warmup`` < ``end``, or ``decay_factor`` is negative.
+
+    Notes
+    -----
+    No counterpart: Loshchilov and Hutter, *SGDR*, arXiv 1608.03983, without restarts.
+    """
+
+    def __init__(self, warmup: int, end: int, decay_factor: float = 0.0) -> None:
+        super().__init__(warmup, end, decay_factor)
+        if not 0 <= warmup < end:
+            raise ValueError(f"warmup is {warmup} and end {end}; give 0 <= warmup < end")
+        if decay_factor < 0:
+            raise ValueError(f"decay_factor is {decay_factor}; give one that is not negative")
+        self.warmup = warmup
+        self.end = end
+        self.decay_factor = decay_factor
+
+    def begin(self, mainloop: Training) -> None:
+        """Set the learning rate of the first update."""
+        lr = mainloop.optimizer.lr
+        self.base_lr = float(lr.get_value())
+        lr.set_value(np.asarray(self.rate(self.base_lr), dtype=lr.dtype))
+
+    def rate(self, base_lr: float) -> float:
+        """See `_LrSchedule`."""
+        if self.count < self.warmup:
+            return base_lr * (self.count + 1) / self.warmup
+        lowest = base_lr * self.decay_factor
+        share = min((self.count - self.warmup) / (self.end - self.warmup), 1.0)
+        return lowest + 0.5 * (base_lr - lowest) * (1 + math.cos(math.pi * share))
 
 
 def make_folder(path: str | Path) -> Path:

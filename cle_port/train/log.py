@@ -22,6 +22,8 @@ from cle_port.files import replace_file
 
 logger = logging.getLogger(__name__)
 
+Entry = dict[str, float | list[float]]  # a monitoring step: numbers by name
+
 
 class TrainLog:
     """What has been seen and measured so far.
@@ -35,6 +37,7 @@ class TrainLog:
     ----------
     monitor : dict of str to list
         ``update``: the outputs of every update; ``time``: its seconds;
+        ``grad_norm``: the norm of its gradients, if an extension computes it;
         ``<data>_<channel>``: one number for each monitoring step.
     epoch_seen, batch_seen : int
         Epochs and updates finished.
@@ -44,6 +47,8 @@ class TrainLog:
         ``batch_seen`` at the last monitoring step, -1 before the first.
     not_finite : int
         How often a cost, a gradient or a monitored mean was NaN or infinite.
+    last : dict of str to float or list of float
+        The last monitoring step of this process, empty before the first.
     lines : list of str
         Lines of the file that `write` was given, ends of lines included.
 
@@ -59,30 +64,32 @@ class TrainLog:
         self.batch_in_epoch = 0
         self.monitored_at = -1
         self.not_finite = 0
+        self.last: Entry = {}
         self.lines: list[str] = []
         self.path = None if path is None else Path(path)
         self._size = self.path.stat().st_size if self.path and self.path.is_file() else 0
         self._n_written = 0  # of the lines, those that are in the file
         self._failed = False
 
-    def write(self, entry: Mapping[str, Any]) -> None:
+    def write(self, entry: Entry) -> None:
         """Append one line of JSON to the log file, if there is one.
 
         A file that cannot be written is warned of; `flush` tries again.
 
         Parameters
         ----------
-        entry : mapping
-            Numbers by name; ``epoch_seen`` and ``batch_seen`` come before them,
-            and ``not_finite`` unless it is 0.
-            NaN and infinities, which JSON does not have, become null.
+        entry : dict of str to float or list of float
+            ``epoch_seen`` and ``batch_seen`` come before it, and ``not_finite``
+            unless it is 0.  NaN and infinities, which JSON does not have, become
+            null.
         """
+        self.last = entry
         if self.path is None:
             return
         seen = {"batch_seen": self.batch_seen, "epoch_seen": self.epoch_seen}
         if self.not_finite:
             seen["not_finite"] = self.not_finite
-        finite = {k: v if math.isfinite(v) else None for k, v in entry.items()}
+        finite = {name: _for_json(value) for name, value in entry.items()}
         self.lines.append(json.dumps({**seen, **finite}, allow_nan=False) + "\n")
         self.flush()
 
@@ -228,6 +235,12 @@ class TrainLog:
                 "%s has other lines than the checkpoint: kept as %s", path, set_aside(path)
             )
         replace_file(path, lambda file: file.write(wanted))
+
+
+def _for_json(value: float | list[float]) -> Any:
+    if isinstance(value, list):
+        return [_for_json(number) for number in value]
+    return value if math.isfinite(value) else None
 
 
 def set_aside(path: Path) -> Path:

@@ -75,7 +75,7 @@ class Saving:
             If a parameter is not finite and ``on_nan`` is not 'original': no
             useless checkpoint replaces an earlier one.
         """
-        logger.info(" Saving %s to: %s", "best model" if kind.startswith("best") else "model", path)
+        self.mainloop.screen.saving(kind, path)
         arrays, meta = resuming.state(self.mainloop)
         if self.mainloop.on_nan != "original":
             self._check_finite(arrays)

@@ -8,44 +8,18 @@ from html import escape
 from compare.differences import Comparison, Difference, Section
 from compare.report.chart import chart
 from compare.report.terminal import cases_by_reason, verdict_of, worst_by_name
+from models.report.document import document
 
 STYLE = """
-:root { --ink: #1b1f24; --soft: #667; --line: #d5d9e0; --paper: #fff; --panel: #f6f7f9;
-  --original: #f0a63c; --port: #1d4f91; --good: #1a7f37; --bad: #c4232b; --open: #8a6d00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa3b0; --line: #3a414c;
-  --paper: #15181d; --panel: #1d2229; --original: #b8741a; --port: #8ec1ff; --good: #4cc26b;
-  --bad: #ff7b80; --open: #d9b84a; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1080px; padding: 24px; color: var(--ink);
-  background: var(--paper); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 40px 0 8px;
-  overflow-wrap: anywhere; }
-p { margin: 8px 0; } .soft { color: var(--soft); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0 16px; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-a { color: var(--port); }
 .agrees { color: var(--good); } .differs { color: var(--bad); } .open { color: var(--open); }
 .agrees, .differs, .open { font-weight: 600; white-space: nowrap; }
 .parted { border-left: 4px solid var(--bad); background: var(--panel); padding: 10px 14px; }
-.scroll { overflow-x: auto; } .left { padding-left: 16px; }
-table { border-collapse: collapse; font-size: 13px; width: 100%; }
-th, td { padding: 3px 10px 3px 0; text-align: right; border-bottom: 1px solid var(--line);
-  font-variant-numeric: tabular-nums; white-space: nowrap; }
-th { color: var(--soft); font-weight: 500; }
-th:first-child, td:first-child, .left { text-align: left; }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 16px;
-  margin: 16px 0; }
-.chart { width: 100%; background: var(--panel); border-radius: 6px; }
-.chart text { fill: var(--soft); font-size: 11px; } .chart .title { fill: var(--ink);
-  font-size: 13px; font-weight: 600; }
-.frame { fill: none; stroke: var(--line); }
 .original { fill: none; stroke: var(--original); stroke-width: 6; stroke-linecap: round;
   stroke-linejoin: round; opacity: .75; }
-.port { fill: none; stroke: var(--port); stroke-width: 1.6; }
+.port { fill: none; stroke: var(--port); stroke-width: 1.6; stroke-linecap: round; }
 .allowed { stroke: var(--bad); stroke-dasharray: 5 4; }
 .fine { fill: var(--port); } .bad { fill: var(--bad); }
 .key { display: inline-block; width: 26px; margin: 0 6px 0 14px; vertical-align: middle; }
-details { margin: 6px 0; } summary { cursor: pointer; }
 """
 CLASSES = {"agrees": "agrees", "DIFFERS": "differs", "no verdict": "open"}
 
@@ -62,14 +36,11 @@ def page(comparisons: Sequence[Comparison]) -> str:
     str
         An HTML document that loads no other files.
     """
-    return "\n".join(_page(comparisons))
+    return document("Port and original", STYLE, _body(comparisons))
 
 
-def _page(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _body(comparisons: Sequence[Comparison]) -> Iterator[str]:
     n_differ = sum(not comparison.ok for comparison in comparisons)
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>Port and original</title>\n<style>{STYLE}</style>\n</head>\n<body>"
     yield "<h1>Port and original</h1>"
     word, text = ("DIFFERS", f"{n_differ} differ") if n_differ else ("agrees", "all agree")
     yield f"<p>{_count(comparisons)} repeated; {_verdict(word, text)}</p>"
@@ -85,7 +56,6 @@ def _page(comparisons: Sequence[Comparison]) -> Iterator[str]:
         yield from _contents(comparisons)
     for i, comparison in enumerate(comparisons):
         yield from _comparison(comparison, i)
-    yield "</body>\n</html>\n"
 
 
 def _contents(comparisons: Sequence[Comparison]) -> Iterator[str]:

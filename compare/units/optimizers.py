@@ -31,6 +31,7 @@ from cle_port.train.ext import (
     WeightNorm,
 )
 from cle_port.train.opt import Adam, Adam2, Momentum, RMSProp
+from cle_port.train.screen import OriginalScreen
 from cle_port.utils import castX, sharedX
 from compare.recording import Arrays, below
 from compare.units.cases import RepeatedCases, group_cases
@@ -276,6 +277,8 @@ def monitored_run(monitoring: Monitoring, n_update: int = 7) -> TrainLog:
         on_nan="stop",
         outputs=named("cost", "other"),
         optimizer=Adam(lr=0.001),
+        extension=[monitoring],
+        screen=OriginalScreen(),
         trainlog=log,
     )
     for n in range(n_update):

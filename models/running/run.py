@@ -30,6 +30,7 @@ from cle_port.train import Training, checkpoint
 from cle_port.train.checkpoint import State
 from cle_port.train.ext import Extension, UpdateCount
 from cle_port.train.resuming import check_resumable
+from cle_port.train.screen import OriginalScreen
 from cle_port.utils.mrg import MRG_RandomStreams
 from datasets.blizzard import Blizzard_tbptt, RowRanges, describe_split
 from datasets.digits import Digits
@@ -44,6 +45,7 @@ from models.running.data import (
     open_iamondb,
 )
 from models.running.files import RunFiles, start_log, write_settings
+from models.running.screen import LatentWatch, ShortScreen
 from models.settings import LAST, Settings, check_changes, parse
 
 logger = logging.getLogger(__name__)
@@ -300,7 +302,7 @@ class Run:
     def extensions(self) -> list[Extension]:
         """Return the extensions that the original does not have: of the settings, of the caller."""
         n = self.args.max_updates
-        return [*([] if n is None else [UpdateCount(n)]), *self._extensions]
+        return [LatentWatch(), *([] if n is None else [UpdateCount(n)]), *self._extensions]
 
     def options(
         self, train: Iterator, valid: Iterator, noise: Mapping[str, Noise] | None = None
@@ -321,6 +323,9 @@ class Run:
             "about": {"settings": self.args.as_dict(), "data_id": data_id(train, valid)},
             "on_nan": self.args.on_nan,
             "quiet": self.args.quiet,
+            "screen": ShortScreen(self.args.dataset)
+            if self.args.screen == "short"
+            else OriginalScreen(),
         }
 
     # --- the rest -----------------------------------------------------------------------------

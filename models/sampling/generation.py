@@ -208,6 +208,21 @@ def through_model(
     -------
     ndarray
     """
+    (value,) = several_through_model(net, x, rng, lambda _, tensors: [output(tensors)], backend)
+    return value
+
+
+def several_through_model(
+    net: Net,
+    x: NDArray,
+    rng: np.random.Generator,
+    outputs: Callable[[TensorVariable, dict[str, TensorVariable]], list[TensorVariable]],
+    backend: str = "auto",
+) -> list[NDArray]:
+    """Return several tensors of one run; see `through_model`.
+
+    ``outputs`` takes the frames, too, as a tensor of the shape of ``x``.
+    """
     with precision_of(net):
         symbol = pt.tensor("x", dtype=x.dtype, shape=x.shape)
         inputs, values = [symbol], [x]
@@ -216,8 +231,8 @@ def through_model(
             inputs.append(normal_noise(symbol, net.noise_dim))
             values.append(draw_noise(net, rng, *x.shape[:2]).z)
         tensors = net.fprop(symbol, *states, *inputs[1:])
-        fn = compile_function(inputs, output(tensors), None, backend)
-        return np.asarray(fn(*values))
+        fn = compile_function(inputs, outputs(symbol, tensors), None, backend)
+        return [np.asarray(value) for value in fn(*values)]
 
 
 def state_after(
