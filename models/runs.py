@@ -21,7 +21,9 @@ No counterpart in the original.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +41,7 @@ from models.report.terminal import tables
 
 DEFAULT_FOLDER = Path("runs")
 DEFAULT_PORT = 8017
-REFRESH = 5  # seconds between two pages while a run goes on
+REFRESH = 5  # seconds between two pages while a run goes on, or more if reading takes long
 IDLE_REFRESH = 30  # seconds if none does: another may start
 
 
@@ -150,9 +152,11 @@ def render(paths: Sequence[Path], idle: int | None = None) -> tuple[str, bool]:
     bool
         Whether a run goes on.
     """
+    start = time.monotonic()
     runs, warnings = read_runs(paths)
     running = any(run.running for run in runs)
-    return page(runs, warnings, REFRESH if running else idle), running
+    pause = max(REFRESH, math.ceil(4 * (time.monotonic() - start)))
+    return page(runs, warnings, pause if running else idle), running
 
 
 def _serve(port: int, paths: Sequence[Path]) -> None:

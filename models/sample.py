@@ -190,8 +190,8 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="frames of each validation sequence, from its beginning; on Blizzard more than a row "
-        "has go on in the rows that follow in the recording (default: all of a row or line; --latent "
-        "on Blizzard: up to 160 frames)",
+        "has go on in the rows that follow in the recording (default: all of a row or line; up to "
+        "160 frames with --latent on Blizzard)",
     )
     add("--plane", action="store_true", help="VAE with --z_dim 2: write means over the plane of z")
     add(

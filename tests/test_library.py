@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -37,7 +39,7 @@ def examples(tmp_path_factory) -> Path:
     page = (PROJECT / "docs" / "library.md").read_text(encoding="utf-8")
     for name, code in EXAMPLE.findall(page):
         (folder / name).write_text(code, encoding="utf-8")
-    assert len(list(folder.iterdir())) == 3
+    assert len(list(folder.iterdir())) == 4
     return folder
 
 
@@ -79,14 +81,24 @@ class Note(Extension):
         self.seen.append(mainloop.trainlog.batch_seen)
 
 
+def module_of(path: Path) -> Any:
+    """Import a file that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def laplace(examples, data, tmp_path_factory) -> tuple[Path, Note]:
     """A short run of VRNN-Laplace with an extension of the caller's."""
     program = load_program(examples / "vrnn_laplace.py")
     folder = tmp_path_factory.mktemp("laplace")
     note = Note()
+    writer = module_of(examples / "watched.py").TensorBoard(folder / "tensorboard")
     settings = SHORT | {"dataset": "blizzard", "data_path": data, "save_path": folder}
-    assert run_program(program, [*as_flags(settings), "--quiet"], extensions=[note]) == 0
+    assert run_program(program, [*as_flags(settings), "--quiet"], extensions=[note, writer]) == 0
     return folder, note
 
 
@@ -108,6 +120,22 @@ def test_vrnn_laplace_trains_and_generates(examples, laplace, tmp_path):
 def test_an_extension_of_the_callers_runs_at_its_point(laplace):
     _, note = laplace
     assert note.seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.full
+def test_tensorboard_has_what_the_log_has(laplace):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _ = laplace
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    lines = (folder / "vrnn_laplace_1.jsonl").read_text().splitlines()
+    for tag, name in (("valid/kl_term", "valid_kl_term"), ("grad/norm", "grad_norm")):
+        written = [(event.step, event.tensor_proto.float_val[0]) for event in events.Tensors(tag)]
+        logged = [json.loads(line) for line in lines if name in line]
+        assert [step for step, _ in written] == [entry["batch_seen"] for entry in logged]
+        np.testing.assert_allclose([v for _, v in written], [e[name] for e in logged], rtol=1e-6)
+        assert len(written) >= 2
 
 
 def test_laplace_draws_have_the_densitys_scale(examples):

@@ -28,7 +28,7 @@ from models.programs import PROGRAMS
 from models.rnn_gmm import rnn_gmm
 from models.running import Run
 from models.sampling import files as sample_files
-from models.sampling import generation, loading, pictures
+from models.sampling import generation, loading, pictures, png
 from models.sampling.data import Sequences, open_data
 from models.settings import Settings
 from models.vrnn_gauss import vrnn_gauss
@@ -278,7 +278,7 @@ def test_writes_samples_that_the_seed_decides(dataset, name, prior, folders, tmp
                 ("pen", "dx", "dy"), (45,)
             )
         assert files["sample.svg"].read_text().count("<text") == 2
-    if pictures.has_matplotlib():
+    if png.has_matplotlib():
         images = [file for key, file in files.items() if key.endswith(".png")]
         assert len(images) == (2 if dataset == "blizzard" else 1)
         assert all(file.read_bytes().startswith(b"\x89PNG") for file in images)
@@ -453,7 +453,7 @@ def test_images_are_drawn_on_one_sheet(images, tmp_path):
     assert 0 < mean.min() < mean.max() < 1
     np.testing.assert_array_equal(arrays_of(again["sample.npz"])["x"], x)
     assert set(files) - {"sample.png"} == {"sample.npz"}
-    assert ("sample.png" in files) == pictures.has_matplotlib()
+    assert ("sample.png" in files) == png.has_matplotlib()
 
 
 @pytest.mark.full
@@ -501,7 +501,7 @@ def test_a_plane_of_waves(interpreted, folders, tmp_path):
     waves = sample_files.denormalize(decoded(path, arrays["z"]), data.X_mean, data.X_std)
     assert arrays["x"].shape == (15, 15, 40)
     np.testing.assert_allclose(arrays["x"], waves, rtol=1e-4, atol=1e-3)
-    if pictures.has_matplotlib():
+    if png.has_matplotlib():
         assert files["plane.png"].read_bytes().startswith(b"\x89PNG")
 
 

@@ -32,7 +32,8 @@ N_COLORS = 6  # --c0, ... of models.report.document
 N_DASHES = 6
 MAX_PIECES = 100  # of a curve; each keeps its first, last, lowest and highest point
 WIDE = 30.0  # ratio of numbers from which on a chart may be logarithmic
-LEAST = 1e-8  # smaller numbers lie at the bottom of a logarithmic chart
+POWERS = 1e4  # largest ratio of numbers on a logarithmic scale; smaller ones lie below the chart
+MAX_BANDS = 4  # more of them hide each other
 
 
 @dataclass(frozen=True)
@@ -223,9 +224,9 @@ def chart(
     )
     if level is not None:
         y = y_of(level[0])
-        yield line("level", (0, y), (INNER, y)) + label(INNER - 4, y - 4, level[1])
+        yield line("level", (0, y), (INNER, y)) + label(4, y - 4, level[1], "start")
     for c in curves:
-        yield from drawn(c, x_of, y_of)
+        yield from drawn(c, x_of, y_of, has_band=len(curves) <= MAX_BANDS)
     yield "</svg>"
     yield from end_labels(curves, y_of)
     yield "</svg>"
@@ -235,15 +236,17 @@ def y_scale(curves: Sequence[Curve], log: bool, level: float | None) -> Scale:
     """Choose the scale of a chart from all numbers in it.
 
     A linear scale leaves out what is far beyond nearly all numbers, such as the bound
-    before the first update; the curves then leave the frame, and `outside` says how far.
+    before the first update, a logarithmic one what is near 0; the curves then leave the
+    frame, and `outside` says how far.
     """
     values = [v for c in curves for part in (c.ys, c.lower, c.upper) for v in part]
     values = sorted(filter(math.isfinite, values))
     if level is not None:
         values = sorted([*values, level])
-    positive = [max(v, LEAST) for v in values if v > 0]
+    positive = [v for v in values if v > 0]
     if log and values[0] >= 0 and positive and positive[-1] > WIDE * positive[0]:
-        return Scale(positive[0] / 1.3, positive[-1] * 1.3, PLOT, 0, log=True)
+        low = max(positive[0], positive[-1] / POWERS)
+        return Scale(low / 1.3, positive[-1] * 1.3, PLOT, 0, log=True)
     low, high = values[0], values[-1]
     usual_low, usual_high = values[len(values) // 20], values[-1 - len(values) // 20]
     span = usual_high - usual_low
@@ -260,11 +263,11 @@ def outside(curves: Sequence[Curve], y_of: Scale) -> Iterator[str]:
     finite = [v for v in values if math.isfinite(v)]
     parts = []
     if max(finite) > y_of.high:
-        parts.append(f"▲ up to {digits(max(finite))}")
-    if min(finite) < y_of.low and not y_of.log:
-        parts.append(f"▼ down to {digits(min(finite))}")
+        parts.append(f"▲ to {digits(max(finite), 2)}")
+    if min(finite) < y_of.low:
+        parts.append(f"▼ to {digits(min(finite), 2)}")
     if parts:
-        yield label(WIDTH - RIGHT, TOP + 12, " ".join(parts))
+        yield label(WIDTH - RIGHT, HEIGHT - BOTTOM + 29, "  ".join(parts))
 
 
 def x_ticks(x_of: Scale) -> list[float]:
@@ -282,12 +285,13 @@ def described(curves: Sequence[Curve]) -> str:
     return "; ".join(texts) + more
 
 
-def drawn(c: Curve, x_of: Scale, y_of: Scale) -> Iterator[str]:
+def drawn(c: Curve, x_of: Scale, y_of: Scale, has_band: bool) -> Iterator[str]:
     """Draw a curve with its band, some marks on it, and a star at the best step."""
-    kept = thinned([c.ys, c.lower, c.upper] if c.lower else [c.ys])
+    has_band = has_band and bool(c.lower)
+    kept = thinned([c.ys, c.lower, c.upper] if has_band else [c.ys])
     points = [(x_of(c.xs[i]), y_of(c.ys[i])) for i in kept]
     yield f'<g class="{style(c.number)}">'
-    if c.lower:
+    if has_band:
         sides = [[(x_of(c.xs[i]), y_of(side[i])) for i in kept] for side in (c.lower, c.upper)]
         yield band("band", *sides)
     kind = f"d{(c.number - 1) % N_DASHES}" if c.kind == "only" else c.kind

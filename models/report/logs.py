@@ -263,6 +263,9 @@ def _count(value: Any) -> int:
 
 def _add_facts(run: Run, file: Path | None) -> None:
     """Add settings, number of parameters and whether the run goes on."""
+    n_bad = max(filter(math.isfinite, run.channel("not_finite")), default=0)
+    if n_bad:
+        run.notes.append(f"{n_bad:.0f} of its costs, gradients or channels were not finite")
     run.running = is_locked(run.folder / f".{run.name}.lock")
     if file is not None:
         try:

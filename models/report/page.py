@@ -40,14 +40,14 @@ HEADS = {
 READING = """<details><summary>How to read this page</summary>
 <p>The bound is the negative log-likelihood, or for a model with a latent variable z an upper bound
 of it, on validation data: less is better, and it may be below 0 where densities are. It is the sum
-of the reconstruction term and the KL term. The table shows the step where it was lowest, which
-a star marks in the charts; the
-step before the first update does not count.</p>
+of the reconstruction term and the KL term. The table shows the step where it was lowest; the step
+before the first update does not count.</p>
 <p>The KL term says how much z carries: near 0 the decoder does without it. A dimension of z is
 active if its KL is above 0.01 nats a frame.</p>
-<p>Solid curves are training data, dashed ones validation data, where a chart has both; in the
-other charts each run has dashes of its own. Marks and numbers at the curves' ends name the run.
-Long curves are thinned, but keep their highest and lowest points.</p></details>"""
+<p>Marks and numbers at the ends of curves name the run. In charts of one curve a run, each run has
+dashes of its own. ▲ and ▼ say how far curves go beyond the frame. Bands from min to max are drawn
+for up to 4 runs. Long curves are thinned, but keep their highest and lowest points.</p>
+</details>"""
 
 
 def page(runs: Sequence[Run], warnings: Sequence[str] = (), refresh: int | None = None) -> str:
@@ -141,7 +141,7 @@ def _settings(numbered: Sequence[tuple[int, Run]]) -> Iterator[str]:
         rows = [[_named(*pair), *map(escape, row)] for pair, row in zip(numbered, cells)]
         yield "<h3>Settings that differ</h3>"
         heads = {"run": "", **dict.fromkeys(differing, "")}
-        yield scrolling("Settings that differ", table(heads, rows))
+        yield f'<div class="settings">{scrolling("Settings that differ", table(heads, rows))}</div>'
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     if keys:
         values = {key: [run.settings.get(key, NONE) for run in runs] for key in keys}
@@ -165,7 +165,7 @@ def _charts(group: Group, numbered: Sequence[tuple[int, Run]]) -> Iterator[str]:
         yield f'<ul class="legend">{"".join(items)}</ul>'
     yield (
         '<p class="soft">Where a chart has both, solid is training and dashed validation. '
-        f"{_star()} the best step.</p>"
+        f"{_star()} is the best step.</p>"
     )
     yield '<div class="curves">'
     yield from charts(numbered, group.unit)

@@ -33,7 +33,7 @@ def image_sheet(images: Mapping[str, NDArray]) -> bytes:
     figure, ax = _mosaic(np.stack(rows))
     if len(images) > 1:
         ax.set_yticks(np.arange(len(rows)) + 0.5, names)
-        figure.set_figwidth(figure.get_figwidth() + 0.08 * max(map(len, names)))
+        figure.set_figwidth(figure.get_figwidth() + 0.1 * max(map(len, names)))
     return png(figure)
 
 
