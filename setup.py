@@ -17,6 +17,7 @@ EXTRAS = {
     "audio": ["soundfile>=0.12"],  # reads wav, flac, ogg and mp3 for datasets.build
     "plot": ["matplotlib>=3.9"],  # draws the pictures of models/sample.py
     "digits": ["scikit-learn>=1.5"],  # ships images of digits, for models/vae.py and the tutorials
+    "tensorboard": ["tensorboard>=2.18"],  # for readers of docs/library.md who watch runs in it
     "bench": ["torch>=2.5"],  # the benchmarks compare with it
     "test": ["pytest>=8", "hypothesis>=6.100", "setuptools>=77.0.3"],  # setuptools builds archives
     "lint": ["mypy>=1.15", "ruff>=0.11"],
@@ -63,7 +64,7 @@ setup(
         **EXTRAS,
         "all": [
             requirement
-            for name in ("jax", "audio", "plot", "digits", "test")
+            for name in ("jax", "audio", "plot", "digits", "tensorboard", "test")
             for requirement in EXTRAS[name]
         ],
     },

@@ -64,7 +64,12 @@ def rnn_gauss(args: Settings, init: Init | None = None) -> RNN:
 
 
 PROGRAM = Program(
-    "rnn_gauss", WIDTHS, rnn_gauss, {"blizzard": blizzard, "iamondb": iamondb}, __doc__
+    "rnn_gauss",
+    WIDTHS,
+    rnn_gauss,
+    {"blizzard": blizzard, "iamondb": iamondb},
+    __doc__,
+    latent=False,
 )
 
 if __name__ == "__main__":

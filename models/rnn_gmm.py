@@ -317,6 +317,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
     args = run.args
     train_data, valid_data, rows = run.open_blizzard()
     net = make_net(args)
+    run.init_from(net.params)
     run.describe(net.params)
 
     # The trained graph.  Rows of consecutive batches follow each other in the recordings: the state
@@ -365,7 +366,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
         optimizer=optimizer,
         cost=nll,
         outputs=[nll],
-        extension=[*extension, *run.extensions()],
+        extension=[*extension, *run.extensions("valid_nll")],
         **run.options(train_rows, m_valid),
     )
 
@@ -375,6 +376,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
     args = run.args
     train_data, valid_data = run.open_iamondb()
     net = make_net(args)
+    run.init_from(net.params)
     run.describe(net.params)
 
     def graph(batch_size: int) -> tuple[list[TensorVariable], dict[str, TensorVariable], list]:
@@ -416,12 +418,14 @@ def iamondb(run: Run, make_net: Callable[[Settings], RNN]) -> Training:
         optimizer=optimizer,
         cost=nll,
         outputs=[nll],
-        extension=[*extension, *run.extensions()],
+        extension=[*extension, *run.extensions("valid_nll")],
         **run.options(train_lines, valid_lines),
     )
 
 
-PROGRAM = Program("rnn_gmm", WIDTHS, rnn_gmm, {"blizzard": blizzard, "iamondb": iamondb}, __doc__)
+PROGRAM = Program(
+    "rnn_gmm", WIDTHS, rnn_gmm, {"blizzard": blizzard, "iamondb": iamondb}, __doc__, latent=False
+)
 
 if __name__ == "__main__":
     sys.exit(run_program(PROGRAM))

@@ -26,11 +26,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 if not __package__:  # started as a file: the project's packages win over installed ones
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -57,9 +58,11 @@ from models.sampling.files import (
     write_waves,
 )
 from models.sampling.generation import generate, plane, reconstruct, state_after
-from models.sampling.latent import has_latent, latents
+from models.sampling.latent import LatentNet, has_latent, latents
 from models.sampling.loading import load_model, load_program
 from models.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 WAYS = ("prime", "reconstruct", "latent", "plane")
 
@@ -157,6 +160,28 @@ def _parser() -> argparse.ArgumentParser:
         metavar="T",
         help="below 1 more regular, above 1 more varied (default 1)",
     )
+    _add_ways(parser)
+    add(
+        "--program",
+        type=Path,
+        metavar="FILE",
+        help="script that wrote the checkpoint, if it is a model of your own (docs/library.md)",
+    )
+    add("--data_path", metavar="DIR", help="folder with the data, if not where training found it")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the samples (default: the folder samples beside the checkpoint)",
+    )
+    add("--backend", choices=BACKENDS, default="auto", help="compiler to use")
+    add("--quiet", action="store_true", help="print only warnings and errors")
+    return parser
+
+
+def _add_ways(parser: argparse.ArgumentParser) -> None:
+    """Add what can be written instead of samples, and from which real sequences."""
+    add = parser.add_argument
     add(
         "--prime",
         type=int,
@@ -194,22 +219,6 @@ def _parser() -> argparse.ArgumentParser:
         "160 frames with --latent on Blizzard)",
     )
     add("--plane", action="store_true", help="VAE with --z_dim 2: write means over the plane of z")
-    add(
-        "--program",
-        type=Path,
-        metavar="FILE",
-        help="script that wrote the checkpoint, if it is a model of your own (docs/library.md)",
-    )
-    add("--data_path", metavar="DIR", help="folder with the data, if not where training found it")
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder for the samples (default: the folder samples beside the checkpoint)",
-    )
-    add("--backend", choices=BACKENDS, default="auto", help="compiler to use")
-    add("--quiet", action="store_true", help="print only warnings and errors")
-    return parser
 
 
 class Job(NamedTuple):
@@ -366,11 +375,10 @@ def draw_plane(job: Job) -> list[Path]:
 
 def draw_latent(job: Job) -> list[Path]:
     """Write KL_t and the step of phi_mu over each chosen validation sequence."""
-    if not has_latent(job.net):
-        raise TypeError(f"{type(job.net).__name__} has no latent variable")
     real = job.real()
-    with elapsed_time("Asking the latent variable", job.options.quiet):
-        over_time = latents(job.net, real, job.rng, job.options.backend)
+    net = cast(LatentNet, job.net)  # check_latent has made sure
+    with elapsed_time("Running the data through the model", job.options.quiet):
+        over_time = latents(net, real, job.rng, job.options.backend)
     return write_latents(
         job.start("latent"),
         job.args.dataset,
@@ -461,7 +469,13 @@ def write_pairs(job: Job) -> list[Path]:
         written = write_images(start, kinds)
     else:
         written = write_lines(job, start, pairs(job, kinds))
-    return written + compare(job, real, kinds) if files.has_matplotlib() else written
+    if not files.has_matplotlib():
+        return written
+    try:
+        return written + compare(job, real, kinds)
+    except UserError as error:  # the pairs are there, whatever samples do
+        logger.warning("No comparison: %s", error)
+        return written
 
 
 def pairs(job: Job, kinds: Mapping[str, Sequence[NDArray]]) -> list[Line]:

@@ -2,26 +2,28 @@
 
 Four layers, each over the one before: the program's own constants, the data
 set's file in ``models/config``, the file given as an argument, flags.  The
-files have the format of the original's ``config.txt``: one ``key value`` a
-line, here with comments after ``#``.
+files have the format of the original's ``config.txt``, one ``key value`` a
+line, here with comments after ``#``; or they are TOML.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
+import math
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cle_port.console.command_line import Parser
+from cle_port.console.command_line import Parser, nearest
 from cle_port.errors import UserError
 from cle_port.graph import GRAPHS, MEMORY
 from cle_port.graph.backend import BACKENDS
 from cle_port.train import ON_NAN
+from cle_port.train.ext import Extension, LrCosine, LrExponentialDecay, LrLinearDecay
 from cle_port.utils.mrg import M2
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
@@ -33,6 +35,73 @@ MAX_COUNT = 10**9  # of updates or epochs
 DEMOS = ("blizzard", "iamondb")  # data sets with a built-in demo corpus
 RNNS = ("lstm", "gru", "gru2", "gflstm", "gfgru", "simple")  # see models.parts.TRANSITIONS
 LAST = "<last>"  # what --resume without a path stands for
+# By name: the class, and its arguments with their types.
+SCHEDULES: dict[str, tuple[type[Extension], dict[str, type]]] = {
+    "linear": (LrLinearDecay, {"START": int, "END": int, "FACTOR": float}),
+    "exponential": (LrExponentialDecay, {"FACTOR": float, "MIN_LR": float}),
+    "cosine": (LrCosine, {"WARMUP": int, "END": int, "FACTOR": float}),
+}
+# Settings that names and shapes of the parameters depend on, and what their numbers mean.
+OF_THE_MODEL = (
+    "dataset",
+    "x_dim",
+    "z_dim",
+    "num_k",
+    "rnn_dim",
+    "x2s_dim",
+    "z2s_dim",
+    "q_z_dim",
+    "p_z_dim",
+    "p_x_dim",
+    "depth",
+    "rnn",
+    "prior",
+    "output",
+    "sigmoid",
+)
+GROUPS = {
+    "data": ("dataset", "data_path"),
+    "model": OF_THE_MODEL[1:],
+    "training": (
+        "epoch",
+        "max_updates",
+        "batch_size",
+        "m_batch_size",
+        "lr",
+        "lr_schedule",
+        "clip",
+        "kl_anneal",
+        "free_bits",
+        "patience",
+        "reset_freq",
+        "on_nan",
+        "init_from",
+        "seed",
+        "noise",
+        "mrg_seed",
+    ),
+    "files and screen": (
+        "save_path",
+        "trial",
+        "monitoring_freq",
+        "force_saving_freq",
+        "keep",
+        "resume",
+        "screen",
+        "quiet",
+    ),
+    "machine": (
+        "backend",
+        "floatX",
+        "graph",
+        "memory",
+        "devices",
+        "coordinator",
+        "processes",
+        "process",
+    ),
+    "for the original's files": ("sample_path", "debug"),
+}
 
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
@@ -53,7 +122,7 @@ class Settings:
 
     dataset: str = _setting(
         "blizzard",
-        "data set to train on; default: the first one",
+        "data set to train on",
         choices=("blizzard", "iamondb", "digits"),
     )
     trial: int = _setting(1, "number in the names of the files written", may_change=True)
@@ -210,28 +279,46 @@ class Settings:
         choices=("short", "original"),
         may_change=True,
     )
-    lr_schedule: str | None = _setting(None, "how the learning rate changes", metavar="SCHEDULE")
+    lr_schedule: str | None = _setting(
+        None,
+        "let the learning rate fall: linear:START:END:FACTOR (between two updates, to FACTOR "
+        "times --lr), cosine:WARMUP:END:FACTOR (first a rise over WARMUP updates), or "
+        "exponential:FACTOR:MIN_LR (divided by FACTOR after each update)",
+        metavar="SCHEDULE",
+    )
     kl_anneal: int | None = _setting(
         None,
-        "updates over which the weight of the KL term rises from 0 to 1",
+        "let the weight of the KL term in the trained cost rise from 0 to 1 over the first N "
+        "updates, if z is not used otherwise; the monitored bound stays the bound",
         metavar="N",
         least=1,
         most=MAX_COUNT,
     )
     free_bits: float = _setting(
-        0.0, "KL of a dimension of z, in nats a frame, that costs nothing", least=0
+        0.0,
+        "nats a frame that each dimension of z may tell about x without a cost in training, if "
+        "z is not used otherwise; such as 0.05",
+        least=0,
+        below=math.inf,
     )
-    clip: float = _setting(5.0, "greatest norm of the gradients", above=0)
+    clip: float = _setting(
+        5.0,
+        "greatest norm of all gradients together; larger ones are scaled down",
+        above=0,
+    )
     patience: int | None = _setting(
         None,
-        "stop after so many monitoring steps without a better validation bound",
+        "end the run after N monitoring steps without a better validation bound",
         metavar="N",
         least=1,
         most=MAX_COUNT,
         may_change=True,
     )
     init_from: str | None = _setting(
-        None, "checkpoint whose parameters the run starts from", metavar="PATH"
+        None,
+        "start from the parameters of a checkpoint and the settings of its model, for instance "
+        "to go on with other data; log, moments and learning rate start anew",
+        metavar="CHECKPOINT",
     )
     resume: str | None = _setting(
         None,
@@ -250,6 +337,8 @@ class Settings:
             raise UserError(
                 f"seed is {self.seed}, which --noise mrg cannot take; give it a --mrg_seed"
             )
+
+        schedule_of(self.lr_schedule)  # refuses what is no schedule
 
     def as_text(self) -> str:
         """Settings of `as_dict` in the format of ``--config``, one ``key value`` a line."""
@@ -276,8 +365,53 @@ def _check(key: str, value: Any, limits: Mapping[str, Any]) -> None:
         raise UserError(f"{key} is {value}; it must be at least {limits['least']}")
     if "most" in limits and value > limits["most"]:
         raise UserError(f"{key} is {value}; it must be at most {limits['most']}")
-    if "above" in limits and not limits["above"] < value < float("inf"):
+    if "above" in limits and not limits["above"] < value < math.inf:
         raise UserError(f"{key} is {value}; it must be a number above {limits['above']}")
+    if "below" in limits and not value < limits["below"]:  # also NaN
+        raise UserError(f"{key} is {value}; it must be a number below {limits['below']}")
+
+
+def schedule_of(text: str | None) -> Extension | None:
+    """Return the extension that ``--lr_schedule`` names, or None.
+
+    Parameters
+    ----------
+    text : str or None
+        Such as ``linear:1000:5000:0.1``.
+
+    Raises
+    ------
+    UserError
+        If it is no schedule.
+    """
+    if text is None:
+        return None
+    name, *given = text.split(":")
+    if name not in SCHEDULES:
+        forms = [":".join([key, *arguments]) for key, (_, arguments) in SCHEDULES.items()]
+        raise UserError(
+            f"lr_schedule is {text!r}; write {', '.join(forms[:-1])} or {forms[-1]}, "
+            "such as cosine:100:5000:0.01"
+        )
+    kind, wanted = SCHEDULES[name]
+    form = ":".join([name, *wanted])
+    if len(given) != len(wanted):
+        raise UserError(f"lr_schedule is {text!r}; write {form}")
+    values = []
+    for (argument, number), word in zip(wanted.items(), given):
+        try:
+            values.append(number(word))
+        except ValueError:
+            what = "a whole number" if number is int else "a number"
+            raise UserError(
+                f"lr_schedule is {text!r}: {argument} of {form} must be {what}, not {word!r}"
+            ) from None
+        if not math.isfinite(values[-1]):
+            raise UserError(f"lr_schedule is {text!r}: {argument} must be finite")
+    try:
+        return kind(*values)
+    except ValueError as error:
+        raise UserError(f"lr_schedule is {text!r} ({form}): {error}") from error
 
 
 def _types() -> dict[str, type]:
@@ -318,7 +452,7 @@ def parse(
     UserError
         If a file, a key or a value is wrong.
     """
-    flags = vars(_parser(description, tuple(constants)).parse_args(argv))
+    flags = vars(_parser(description, constants).parse_args(argv))
     config, last = flags.pop("config"), flags.pop("config_file")
     if config is not None and last is not None:
         raise UserError(f"two settings files are given, {config} and {last}; give one")
@@ -331,10 +465,14 @@ def parse(
         raise UserError(
             f"dataset is {dataset!r}; choose one that this program has: {', '.join(constants)}"
         )
-    demo = "_demo" if dataset in DEMOS and not data_path else ""
-    own = CONFIG_FOLDER / f"{dataset}{demo}.txt"
-    from_dataset = read_config(own) if own.is_file() else {}
-    return Settings(**{**constants[dataset], **from_dataset, **given})
+    demo = dataset in DEMOS and not data_path
+    return Settings(**{**constants[dataset], **_of_dataset(dataset, demo), **given})
+
+
+def _of_dataset(dataset: str, demo: bool) -> dict[str, Any]:
+    """Settings of the data set's file, if it has one."""
+    own = CONFIG_FOLDER / f"{dataset}{'_demo' if demo else ''}.txt"
+    return read_config(own) if own.is_file() else {}
 
 
 def taken_over(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -400,7 +538,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path : path
-        Text in the format of the original's ``config.txt``.
+        Text in the format of the original's ``config.txt``, or TOML if its name ends
+        in ``.toml``.
 
     Returns
     -------
@@ -409,8 +548,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If the file cannot be read, or a line has an unknown or repeated key or
-        a value of the wrong type; the message names file, line and fix.
+        If the file cannot be read, or has an unknown or repeated key or a value of
+        the wrong type; the message names file, line and fix.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -424,6 +563,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"the settings file {path} is longer than {LONGEST_FILE} characters; give another, "
             "or see --help"
         )
+    return _of_toml(text, path) if Path(path).suffix == ".toml" else _of_lines(text, path)
+
+
+def _of_lines(text: str, path: str | Path) -> dict[str, Any]:
+    """Settings of the original's format, one ``key value`` a line."""
     values: dict[str, Any] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         words = COMMENT.sub("", line).split(maxsplit=1)
@@ -438,13 +582,53 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def _convert(key: str, text: str, where: str) -> Any:
+def _of_toml(text: str, path: str | Path) -> dict[str, Any]:
+    """Settings of a TOML file; tables only group them."""
+    try:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is no TOML ({error}); correct it, or see --help") from error
+    values: dict[str, Any] = {}
+    for key, value in _leaves(tree):
+        wanted = _type_of(key, str(path))
+        if key in values:
+            raise UserError(f"{path}: {key} is given twice; remove one")
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted:
+            raise UserError(f"{path}: {key} is {value!r:.40}; it must be {_article(wanted)}")
+        values[key] = value
+    return values
+
+
+def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        else:
+            yield key, value
+
+
+def _type_of(key: str, where: str) -> type:
     types = _types()
     if key not in types:
-        near = difflib.get_close_matches(key, types, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(types)}"
+        near = nearest(key, types)
+        hint = f"did you mean {near}?" if near else f"known keys: {', '.join(types)}"
         raise UserError(f"{where}: unknown key {key!r}; {hint}")
-    wanted = types[key]
+    return types[key]
+
+
+def _article(wanted: type) -> str:
+    return {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "text in quotes",
+    }[wanted.__name__]
+
+
+def _convert(key: str, text: str, where: str) -> Any:
+    wanted = _type_of(key, where)
     if wanted is bool:
         if text not in ("True", "False", "1", "0"):
             raise UserError(f"{where}: {key} is {text!r}; it must be 1 or 0")
@@ -452,13 +636,15 @@ def _convert(key: str, text: str, where: str) -> Any:
     try:
         return wanted(text)
     except ValueError:
-        article = {"int": "a whole number", "float": "a number"}[wanted.__name__]
-        raise UserError(f"{where}: {key} is {text!r}; it must be {article}") from None
+        raise UserError(f"{where}: {key} is {text!r}; it must be {_article(wanted)}") from None
 
 
-def _parser(description: str, datasets: tuple[str, ...]) -> argparse.ArgumentParser:
+def _parser(
+    description: str, constants: Mapping[str, Mapping[str, Any]]
+) -> argparse.ArgumentParser:
     parser = Parser(
         description=description,
+        epilog="Values in brackets are the defaults.  docs/settings.md explains more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -474,21 +660,56 @@ def _parser(description: str, datasets: tuple[str, ...]) -> argparse.ArgumentPar
         "--config",
         metavar="FILE",
         default=None,
-        help="settings file, one 'key value' a line; flags win over it",
+        help="settings file, one 'key value' a line, or TOML (docs/settings.md); flags win over it",
     )
     types = _types()
-    for item in dataclasses.fields(Settings):
-        kind = types[item.name]
-        text = item.metadata["help"]
-        if kind is bool:
-            parser.add_argument(f"--{item.name}", action="store_true", help=text)
-            continue
-        parser.add_argument(
-            f"--{item.name}",
-            type=kind,
-            choices=datasets if item.name == "dataset" else item.metadata.get("choices"),
-            metavar=item.metadata.get("metavar", None if "choices" in item.metadata else "N"),
-            **({"nargs": "?", "const": item.metadata["const"]} if "const" in item.metadata else {}),
-            help=text,
-        )
+    fields = {item.name: item for item in dataclasses.fields(Settings)}
+    for title, keys in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for key in keys:
+            _add_flag(group, fields[key], types[key], constants)
     return parser
+
+
+def _add_flag(
+    group: Any, item: dataclasses.Field, kind: type, constants: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Add the flag of one setting; its help ends with its default."""
+    limits = item.metadata
+    text = limits["help"].replace("%", "%%")
+    if kind is bool:
+        group.add_argument(f"--{item.name}", action="store_true", help=text)
+        return
+    choices = tuple(constants) if item.name == "dataset" else limits.get("choices")
+    default = next(iter(constants)) if item.name == "dataset" else _default(item, constants)
+    group.add_argument(
+        f"--{item.name}",
+        type=kind,
+        choices=choices,
+        metavar=limits.get("metavar", None if choices else "N"),
+        **({"nargs": "?", "const": limits["const"]} if "const" in limits else {}),
+        help=f"{text} [{default}]" if default else text,
+    )
+
+
+def _default(item: dataclasses.Field, constants: Mapping[str, Mapping[str, Any]]) -> str:
+    """Default of a setting as text: one, or those of the data sets; nothing if it is None."""
+    by_data = {
+        dataset: [
+            {item.name: item.default, **own, **_of_dataset(dataset, demo)}[item.name]
+            for demo in ((False, True) if dataset in DEMOS else (False,))
+        ]
+        for dataset, own in constants.items()
+    }
+    if len({value for values in by_data.values() for value in values}) == 1:
+        (value, *_) = by_data[next(iter(by_data))]
+        return "" if value is None else _short(value)
+    texts = {
+        dataset: " (demo ".join(dict.fromkeys(map(_short, values))) + ")" * (len(set(values)) - 1)
+        for dataset, values in by_data.items()
+    }
+    return ", ".join(f"{dataset} {text}" for dataset, text in texts.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

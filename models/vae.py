@@ -361,6 +361,7 @@ def training(run: Run, net: VAE, train: Iterator, monitored: Sequence[Iterator])
         Batches of the same kind, of one size; the last ones are the validation data.
     """
     args = run.args
+    run.init_from(net.params)
     run.describe(net.params)
     data: Any = train.data
 
@@ -405,7 +406,7 @@ def training(run: Run, net: VAE, train: Iterator, monitored: Sequence[Iterator])
         optimizer=optimizer,
         cost=cost,
         outputs=[nll_upper_bound],
-        extension=[*extension, *run.extensions()],
+        extension=[*extension, *run.extensions("valid_nll_upper_bound")],
         **run.options(train, monitored[-1], {"train": noise, "monitor": m_noise}),
     )
 

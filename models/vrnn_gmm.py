@@ -425,6 +425,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     args = run.args
     train_data, valid_data, rows = run.open_blizzard()
     net = make_net(args)
+    run.init_from(net.params)
     run.describe(net.params)
 
     # The trained graph.  Rows of consecutive batches follow each other in the recordings: the state
@@ -479,7 +480,7 @@ def blizzard(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
         optimizer=optimizer,
         cost=cost,
         outputs=[nll_upper_bound],
-        extension=[*extension, *run.extensions()],
+        extension=[*extension, *run.extensions("valid_nll_upper_bound")],
         **run.options(train_rows, m_valid, {"train": noise, "monitor": m_noise}),
     )
 
@@ -489,6 +490,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
     args = run.args
     train_data, valid_data = run.open_iamondb()
     net = make_net(args)
+    run.init_from(net.params)
     run.describe(net.params)
 
     def graph(batch_size: int) -> tuple[list[TensorVariable], dict[str, TensorVariable], list]:
@@ -536,7 +538,7 @@ def iamondb(run: Run, make_net: Callable[[Settings], VRNN]) -> Training:
         optimizer=optimizer,
         cost=cost,
         outputs=[nll_upper_bound],
-        extension=[*extension, *run.extensions()],
+        extension=[*extension, *run.extensions("valid_nll_upper_bound")],
         **run.options(train_lines, valid_lines, {"train": noise}),
     )
 

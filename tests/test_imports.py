@@ -37,6 +37,8 @@ LAYERS = (
     ("models.programs",),
     ("models.sampling",),
     ("models.sample",),
+    ("models.report",),
+    ("models.runs",),
     ("compare.tolerances", "compare.recording"),
     ("compare.differences",),
     ("compare.units", "compare.replay"),

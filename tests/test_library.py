@@ -84,7 +84,8 @@ class Note(Extension):
 def module_of(path: Path) -> Any:
     """Import a file that is in no package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

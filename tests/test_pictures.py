@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from cle_port.errors import UserError
+from cle_port.train import checkpoint
 from models import sample
 from models.sampling import files as sample_files
 from models.sampling import generation, latent, latent_pictures, loading, sound
@@ -20,8 +21,6 @@ from tests.test_sample import arrays_of, of_digits, refused, run, save_checkpoin
 from tests.test_sample import folders as folders  # a fixture
 from tests.test_sample import interpreted as interpreted
 
-pytestmark = pytest.mark.filterwarnings("error")
-
 
 @pytest.fixture
 def no_pictures(monkeypatch):
@@ -30,11 +29,12 @@ def no_pictures(monkeypatch):
 
 
 @pytest.fixture
-def figures(monkeypatch) -> list[Figure]:
+def figures(monkeypatch) -> list[Any]:
     """Figures instead of the bytes of their files."""
-    drawn: list[Figure] = []
+    pytest.importorskip("matplotlib")
+    drawn = []
 
-    def keep(figure: Figure) -> bytes:
+    def keep(figure: Any) -> bytes:
         drawn.append(figure)
         return b""
 
@@ -67,8 +67,8 @@ def test_chosen_lines_of_handwriting(folders):
     data = open_data(tiny("iamondb", folders))
     first = data.first(6)
     chosen = data.choose([5, 1])
-    np.testing.assert_array_equal(chosen.lengths, [14, 10])
-    np.testing.assert_array_equal(chosen.x, first.x[:14, [5, 1]])
+    np.testing.assert_array_equal(chosen.lengths, [13, 9])
+    np.testing.assert_array_equal(chosen.x, first.x[:13, [5, 1]])
     np.testing.assert_array_equal(data.choose([5], 3).x, first.x[:3, [5]])
 
 
@@ -127,8 +127,15 @@ def test_parses_choices(flags, number, rows):
 # --- primes and what continues them ---------------------------------------------------------
 
 
-def test_primes_of_chosen_rows(folders, interpreted, no_pictures, tmp_path):
+def test_primes_of_chosen_rows(folders, interpreted, no_pictures, monkeypatch, tmp_path):
     """Files carry the numbers of the rows; the prime is cut, the continuation follows."""
+    boundaries = []
+
+    def lay_out_and_tell(lines, captions, primed):
+        boundaries.extend(primed)
+        return lay_out(lines, captions, primed)
+
+    monkeypatch.setattr(sample_files, "lay_out", lay_out_and_tell)
     args = tiny("iamondb", folders)
     path = save_checkpoint("rnn_gauss", args, tmp_path / "m.npz")
     flags = ("--prime", "--rows", 5, 1, "--real_length", 7, "--length", 4)
@@ -144,6 +151,24 @@ def test_primes_of_chosen_rows(folders, interpreted, no_pictures, tmp_path):
     drawing = written["primed.svg"].read_text()
     assert "primed 5, from point 7 on generated" in drawing
     assert "where the prime ends" in drawing
+    assert boundaries == [7, 7]  # points of the prime, behind the one where the pen starts
+
+
+def test_a_waves_boundary_is_counted_in_samples(folders, interpreted, monkeypatch, tmp_path):
+    """Frames of the prime, times 40 samples."""
+    boundaries = []
+
+    def tell(wave, boundary):
+        boundaries.append((len(wave), boundary))
+        return b""
+
+    monkeypatch.setattr(sample_files, "has_matplotlib", lambda: True)
+    monkeypatch.setattr(sample_files, "wave_picture", tell)
+    path = save_checkpoint("rnn_gauss", tiny("blizzard", folders), tmp_path / "m.npz")
+    flags = ("--rows", 4, "--real_length", 15, "--length", 3)
+    run(path, tmp_path / "primed", "--prime", *flags)
+    run(path, tmp_path / "plain", "--number", 1, "--length", 3)
+    assert boundaries == [(18 * 40, 15 * 40), (3 * 40, None)]
 
 
 @pytest.mark.parametrize(
@@ -260,6 +285,7 @@ def test_straight_lines_stand_below_each_other_over_the_whole_width():
 @pytest.mark.parametrize("dataset", ["blizzard", "iamondb", "digits"])
 def test_reconstructions_come_with_a_comparison(dataset, folders, interpreted, tmp_path):
     """Beside the files as before; the sample has the length of the original."""
+    pytest.importorskip("matplotlib")
     if dataset == "digits":
         pytest.importorskip("sklearn")
         path = of_digits(tmp_path / "m.npz")
@@ -283,6 +309,7 @@ DRAWINGS = ("reconstruction.svg", "reconstruction.png")
 def test_compared_samples_have_the_lengths_of_the_originals(
     folders, interpreted, monkeypatch, tmp_path
 ):
+    pytest.importorskip("matplotlib")
     compared: dict[str, list[np.ndarray]] = {}
 
     def keep(start, dataset, rows, kinds, data, quiet):
@@ -293,8 +320,22 @@ def test_compared_samples_have_the_lengths_of_the_originals(
     path = save_checkpoint("storn", tiny("iamondb", folders), tmp_path / "m.npz")
     run(path, tmp_path / "out", "--reconstruct", "--number", 3)
     lengths = {kind: [len(line) for line in lines] for kind, lines in compared.items()}
-    assert list(lengths.values()) == [[9, 10, 11]] * 3
+    assert list(lengths.values()) == [[8, 9, 10]] * 3
     assert list(lengths)[2] == "sample from the prior (draws)"
+
+
+def test_pairs_are_written_even_if_samples_fail(
+    folders, interpreted, monkeypatch, caplog, tmp_path
+):
+    def fail(*_, **__):
+        raise UserError("the generated frames grow beyond all numbers")
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(sample, "generate", fail)
+    path = save_checkpoint("vae", tiny("iamondb", folders), tmp_path / "m.npz")
+    written = run(path, tmp_path / "out", "--reconstruct", "--rows", 1)
+    assert {"original_1.npz", "reconstruction_1.npz", *DRAWINGS} == set(written)
+    assert "No comparison: the generated frames grow" in caplog.text
 
 
 # --- the paper's Figure 2 -------------------------------------------------------------------
@@ -305,33 +346,40 @@ def kl(mu, sig, prior_mu, prior_sig) -> np.ndarray:
     return 0.5 * (ratio**2 - 1 + ((mu - prior_mu) / prior_sig) ** 2) - np.log(ratio)
 
 
+def with_large_weights(path: Path) -> Path:
+    """Make z matter in an untrained model, so that a KL is more than rounding."""
+    arrays, meta = checkpoint.load(path)
+    larger = {key: 8 * value if key.startswith("W") else value for key, value in arrays.items()}
+    checkpoint.save(path, larger, meta)
+    return path
+
+
 @pytest.mark.parametrize(
     ("name", "dataset", "rows", "lengths"),
     [
         ("vrnn_gauss", "blizzard", [7, 2], [24, 36]),
-        ("vrnn_gmm", "iamondb", [5, 1], [14, 10]),
-        ("storn", "iamondb", [0], [9]),
+        ("vrnn_gmm", "iamondb", [5, 1], [13, 9]),
+        ("storn", "iamondb", [0], [8]),
         ("vae", "blizzard", [3], [36]),
     ],
 )
 def test_latent_arrays(name, dataset, rows, lengths, folders, interpreted, no_pictures, tmp_path):
     """KL_t and the step of phi_mu, from the numbers in the same file."""
-    args = tiny(dataset, folders, floatX="float64" if dataset == "blizzard" else "float32")
-    path = save_checkpoint(name, args, tmp_path / "m.npz")
+    args = tiny(dataset, folders, floatX="float64")
+    path = with_large_weights(save_checkpoint(name, args, tmp_path / "m.npz"))
     written = run(path, tmp_path / "out", "--latent", "--rows", *rows)
     assert set(written) == {f"latent_{row}.npz" for row in rows}
-    rtol = 1e-12 if dataset == "blizzard" else 1e-4
     for row, length in zip(rows, lengths):
         arrays = arrays_of(written[f"latent_{row}.npz"])
         moments = [arrays[key] for key in ("phi_mu", "phi_sig", "prior_mu", "prior_sig")]
         assert {value.shape for value in [arrays["kl_by_dim"], *moments]} == {(length, 3)}
         assert arrays["kl"].shape == arrays["step"].shape == (length,)
-        expected = kl(*(value.astype(float) for value in moments))
-        np.testing.assert_allclose(arrays["kl_by_dim"], expected, rtol=rtol, atol=1e-6 * rtol)
-        np.testing.assert_allclose(arrays["kl"], expected.sum(axis=1), rtol=rtol)
-        assert arrays["kl"].min() > 0
+        expected = kl(*moments)
+        np.testing.assert_allclose(arrays["kl_by_dim"], expected, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(arrays["kl"], expected.sum(axis=1), rtol=1e-12)
+        assert arrays["kl"].min() > 1e-3
         step = [0, *(((b - a) ** 2).sum() for a, b in zip(moments[0], moments[0][1:]))]
-        np.testing.assert_allclose(arrays["step"], step, rtol=1e-5)
+        np.testing.assert_allclose(arrays["step"], step, rtol=1e-12)
         assert arrays["step"][0] == 0 < arrays["step"][1:].min()
         if name in ("vae", "storn"):
             assert not arrays["prior_mu"].any()
@@ -386,6 +434,7 @@ def test_figure_2_has_one_time_axis(figures):
 
 @pytest.mark.parametrize("dataset", ["blizzard", "iamondb"])
 def test_latent_pictures_are_written(dataset, folders, interpreted, tmp_path):
+    pytest.importorskip("matplotlib")
     path = save_checkpoint("vae", tiny(dataset, folders), tmp_path / "m.npz")
     written = run(path, tmp_path / "out", "--latent", "--rows", 2)
     assert set(written) == {"latent_2.npz", "latent_2.png"}

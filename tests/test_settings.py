@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from cle_port.errors import UserError
+from cle_port.train.ext import LrCosine, LrExponentialDecay, LrLinearDecay
 from cle_port.utils.mrg import M2
 from models import settings
-from models.settings import Settings, check_changes, parse, read_config
+from models.settings import Settings, check_changes, parse, read_config, schedule_of
 
 # The original's models/blizzard/config.txt and the literals in its vrnn_gmm.py.
 PAPER = {
@@ -82,9 +83,9 @@ def test_full_settings_are_the_paper_s():
 def test_demo_is_smaller_and_otherwise_the_same():
     demo, full = resolve(), resolve("--data_path", "DATA")
     assert demo.data_path is None
-    for key in ("batch_size", "x_dim", "z_dim", "num_k", "rnn_dim", "x2s_dim", "p_x_dim", "epoch"):
+    for key in ("batch_size", "z_dim", "num_k", "rnn_dim", "x2s_dim", "p_x_dim", "depth"):
         assert getattr(demo, key) < getattr(full, key), key
-    for key in ("depth", "reset_freq", "dataset", "seed", "floatX"):
+    for key in ("x_dim", "epoch", "reset_freq", "dataset", "seed", "floatX"):
         assert getattr(demo, key) == getattr(full, key), key
 
 
@@ -264,7 +265,7 @@ def test_below_one(key, value):
 
 
 def test_all_sizes_have_a_least_value():
-    ours = {"devices", "processes", "max_updates", "mrg_seed"}
+    ours = {"devices", "processes", "max_updates", "mrg_seed", "kl_anneal", "patience"}
     assert {*PAPER, *ours} - {"trial", "lr", "debug"} == set(LEAST_ONE)
 
 
@@ -353,3 +354,176 @@ def test_a_data_set_that_the_program_does_not_have():
 def test_a_file_with_a_data_set_that_the_program_does_not_have(config):
     message = refused("--config", config("dataset digits\n"))
     assert message == "dataset is 'digits'; choose one that this program has: blizzard"
+
+
+# --- learning rates -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "values"),
+    [
+        ("linear:100:5000:0.1", LrLinearDecay, {"start": 100, "end": 5000, "decay_factor": 0.1}),
+        ("exponential:1.001:1e-6", LrExponentialDecay, {"decay_factor": 1.001, "min_lr": 1e-6}),
+        ("cosine:0:5000:0", LrCosine, {"warmup": 0, "end": 5000, "decay_factor": 0.0}),
+    ],
+)
+@pytest.mark.parametrize("source", ["flag", "file"])
+def test_schedules(text, kind, values, source, config):
+    argv = ("--lr_schedule", text) if source == "flag" else (config(f"lr_schedule {text}\n"),)
+    extension = schedule_of(resolve(*argv).lr_schedule)
+    assert isinstance(extension, kind)
+    assert {key: getattr(extension, key) for key in values} == values
+
+
+def test_no_schedule():
+    assert schedule_of(resolve().lr_schedule) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cosin:1:2:3", "or cosine:WARMUP:END:FACTOR, such as cosine:100:5000:0.01"),
+        ("linear", "write linear:START:END:FACTOR"),
+        ("linear:1:2:3:4", "write linear:START:END:FACTOR"),
+        ("linear:1.5:2:0.1", "START of linear:START:END:FACTOR must be a whole number, not '1.5'"),
+        ("exponential:a:0", "FACTOR of exponential:FACTOR:MIN_LR must be a number, not 'a'"),
+        ("exponential:nan:0", "FACTOR must be finite"),
+        ("linear:0:2:0.1", "start is 0 and end 2; give 0 < start < end"),
+        ("cosine:9:2:0.1", "warmup is 9 and end 2; give 0 <= warmup < end"),
+    ],
+)
+def test_what_is_no_schedule(text, message):
+    assert message in refused("--lr_schedule", text)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--kl_anneal", "0", "kl_anneal is 0; it must be at least 1"),
+        ("--free_bits", "-0.1", "free_bits is -0.1; it must be at least 0"),
+        ("--free_bits", "nan", "free_bits is nan; it must be a number below inf"),
+        ("--free_bits", "inf", "free_bits is inf; it must be a number below inf"),
+        ("--clip", "0", "clip is 0.0; it must be a number above 0"),
+        ("--patience", "0", "patience is 0; it must be at least 1"),
+        ("--screen", "long", "invalid choice: 'long'"),
+    ],
+)
+def test_knobs_out_of_range(flag, value, message):
+    assert message in refused(flag, value)
+
+
+# --- TOML -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def toml(tmp_path):
+    """Write a TOML file and return its path."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "run.toml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(path)
+
+    return write
+
+
+def test_toml(toml):
+    """Tables only group; flags win; a whole number will do for a number."""
+    path = toml(
+        'trial = 3\nquiet = true\n[model]\nrnn_dim = 7 # small\nrnn = "gru"\n'
+        "[training]\nlr = 1\nepoch = 5\n[training.kl]\nfree_bits = 0.05\n"
+    )
+    for argv in ((path,), ("--config", path)):
+        args = resolve(*argv, "--epoch", "6")
+        assert (args.trial, args.quiet, args.rnn_dim, args.rnn) == (3, True, 7, "gru")
+        assert (args.lr, args.epoch, args.free_bits) == (1.0, 6, 0.05)
+        assert type(args.lr) is float
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr = ", "run.toml is no TOML ("),
+        ("rnn_dim = 2.5", "run.toml: rnn_dim is 2.5; it must be a whole number"),
+        ("rnn_dim = true", "run.toml: rnn_dim is True; it must be a whole number"),
+        ('lr = "0.1"', "run.toml: lr is '0.1'; it must be a number"),
+        ("quiet = 1", "run.toml: quiet is 1; it must be true or false"),
+        ("rnn = 3", "run.toml: rnn is 3; it must be text in quotes"),
+        ("lr = 2026-01-01", "run.toml: lr is datetime.date(2026, 1, 1); it must be a number"),
+        ("epoch = [1, 2]", "run.toml: epoch is [1, 2]; it must be a whole number"),
+        ("rnn_dm = 3", "run.toml: unknown key 'rnn_dm'; did you mean rnn_dim?"),
+        ("zzzz = 3", "run.toml: unknown key 'zzzz'; known keys: dataset, trial"),
+        ("lr = 0.1\n[training]\nlr = 0.2", "run.toml: lr is given twice; remove one"),
+        ("lr = nan", "lr is nan; it must be a number above 0"),
+        ("lr = 0.1\n" + "[a" * 3, "run.toml is no TOML ("),
+    ],
+)
+def test_toml_that_is_wrong(toml, text, message):
+    assert message in refused("--config", toml(text))
+
+
+def test_toml_that_is_no_text(toml):
+    assert "cannot read the settings file" in refused("--config", toml(b"\xff\xfe\x00"))
+
+
+# --- help and suggestions -------------------------------------------------------------------
+
+
+def test_every_setting_is_in_one_group_of_the_help():
+    grouped = [key for keys in settings.GROUPS.values() for key in keys]
+    assert sorted(grouped) == sorted(KEYS)
+
+
+def test_help_shows_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        resolve("--help", rnn_dim=11)
+    text = " ".join(capsys.readouterr().out.split())
+    for flag, default in (
+        ("--clip N", "scaled down [5]"),
+        ("--rnn_dim N", "hidden state h_t [blizzard 4000 (demo 256)]"),
+        ("--x_dim N", "(Blizzard: samples) [200]"),
+        ("--seed N", "noise [1]"),
+        ("--dataset {blizzard}", "train on [blizzard]"),
+        ("--screen {short,original}", "block [short]"),
+    ):
+        assert default in text.split(flag)[-1].split(" --")[0]
+    assert "Values in brackets are the defaults." in text
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--epochs", "--epoch"),
+        ("--epcoh", "--epoch"),
+        ("--batchsize", "--batch_size"),
+        ("--batch-size", "--batch_size"),
+        ("--bach_size", "--batch_size"),
+        ("--rnndim", "--rnn_dim"),
+        ("--zdim", "--z_dim"),
+        ("--lrr", "--lr"),
+        ("--sed", "--seed"),
+        ("--data", "--dataset"),
+        ("--save", "--save_path"),
+        ("--resum", "--resume"),
+        ("--max_update", "--max_updates"),
+        ("--kl_aneal", "--kl_anneal"),
+        ("--freebits", "--free_bits"),
+        ("--patince", "--patience"),
+        ("--lr_shedule", "--lr_schedule"),
+        ("--monitor", "--monitoring_freq"),
+        ("--floatx", "--floatX"),
+    ],
+)
+def test_a_slip_of_the_pen_is_corrected(given, meant):
+    assert f"did you mean {meant}?" in refused(given, "3")
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["--foo", "--gpu", "--verbose", "--workers", "--dropout", "--hidden", "--optimizer", "-x"]
+    + ["--momentum", "--cuda", "--log", "--layers", "--name", "--learning_rate", "--version"],
+)
+def test_nothing_is_suggested_for_another_word(given):
+    message = refused(given, "3")
+    assert "did you mean" not in message
+    assert "--help shows all options" in message

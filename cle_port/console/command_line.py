@@ -10,22 +10,44 @@ import difflib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from cle_port.errors import UserError
 
+NEAR = 0.75  # of difflib's ratio: a letter or two of a short word
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that was probably meant: the beginning of one, or a slip of the pen.
+
+    Parameters
+    ----------
+    word : str
+    known : iterable of str
+
+    Returns
+    -------
+    str or None
+        None if no word is near.
+    """
+    words = list(known)
+    longer = [other for other in words if len(word) > 2 and other.startswith(word)]
+    near = difflib.get_close_matches(word, words, n=1, cutoff=NEAR)
+    return next(iter([*near, *longer]), None)
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises `UserError`s, which suggest the nearest flag."""
+    """A parser that raises `UserError`s, which suggest a flag if one is near."""
 
     def error(self, message: str) -> NoReturn:
         """Raise a `UserError` with the message."""
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-        near = difflib.get_close_matches(unknown, self._option_string_actions, n=1)
-        hint = f"; did you mean {near[0]}?" if unknown.startswith("-") and near else ""
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
+        flags = {flag.lstrip("-"): flag for flag in self._option_string_actions}
+        near = nearest(unknown.lstrip("-"), flags) if unknown.startswith("-") else None
+        hint = f"; did you mean {flags[near]}?" if near else ""
         raise UserError(f"{message}{hint} (--help shows all options)")
 
 

@@ -41,7 +41,7 @@ STAND_IN_NOTICE = (
     "Data: synthetic babble, a stand-in for Blizzard that shows the program at work, no results.\n"
     "Real speech: python -m datasets.build blizzard RECORDINGS OUT, then add --data_path OUT."
 )
-VERSION = 1
+VERSION = 2
 SUMS = "SHA256SUMS"
 LONGEST = 60.0  # minutes; memory holds all samples
 
@@ -51,7 +51,7 @@ class CorpusSettings:
     """Settings of the corpus; see `build`."""
 
     seed: int = 0
-    minutes: float = 3.5
+    minutes: float = 8.0
     seq_len: int = 1600
     n_streams: int = 32
 

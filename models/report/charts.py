@@ -294,13 +294,12 @@ def drawn(c: Curve, x_of: Scale, y_of: Scale, has_band: bool) -> Iterator[str]:
     if has_band:
         sides = [[(x_of(c.xs[i]), y_of(side[i])) for i in kept] for side in (c.lower, c.upper)]
         yield band("band", *sides)
-    kind = f"d{(c.number - 1) % N_DASHES}" if c.kind == "only" else c.kind
+    kind = dashes(c.number) if c.kind == "only" else c.kind
     yield curve(f"curve {kind}", points, c.name)
-    outline = MARKS[(c.number - 1) % len(MARKS)]
     finite = [point for point in points if math.isfinite(point[1])]
     step = max(math.ceil(len(finite) / 5), 1)
     for point in finite[(c.number - 1) % step :: step]:
-        yield mark("mark", outline, point)
+        yield mark("mark", outline(c.number), point)
     if c.best is not None and math.isfinite(c.ys[c.best]):
         at = x_of(c.xs[c.best]), y_of(c.ys[c.best])
         hint = f"{c.name}, best step: update {c.xs[c.best]}, {digits(c.ys[c.best], 6)}"
@@ -311,6 +310,16 @@ def drawn(c: Curve, x_of: Scale, y_of: Scale, has_band: bool) -> Iterator[str]:
 def style(number: int) -> str:
     """Return the classes of what belongs to a run: its own, and its colour."""
     return f"r{number} c{(number - 1) % N_COLORS}"
+
+
+def dashes(number: int) -> str:
+    """Return the class of a run's curve in charts of one curve a run."""
+    return f"d{(number - 1) % N_DASHES}"
+
+
+def outline(number: int) -> str:
+    """Return the outline of a run's marks."""
+    return MARKS[(number - 1) % len(MARKS)]
 
 
 def thinned(parts: Sequence[Sequence[float]]) -> list[int]:
@@ -353,6 +362,5 @@ def end_labels(curves: Sequence[Curve], y_of: Scale) -> Iterator[str]:
         ends[c.number] = min(max(y_of(last), 0), PLOT)
     for number, y in zip(ends, spread(list(ends.values()), 11, 4, PLOT - 4)):
         x = WIDTH - RIGHT + 7
-        outline = MARKS[(number - 1) % len(MARKS)]
         text = label(x + 7, TOP + y + 4, str(number), "start", "end")
-        yield f'<g class="{style(number)}">{mark("mark", outline, (x, TOP + y))}{text}</g>'
+        yield f'<g class="{style(number)}">{mark("mark", outline(number), (x, TOP + y))}{text}</g>'

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from cle_port.train import checkpoint
 from models.channels import active_dims
 from models.settings import Settings
 
+HUGE = 1e100  # larger numbers count as not finite: they are none that a run computes
 SAMPLES = "samples"  # folder beside the checkpoints, see models/sample.py
-DEFAULTS = {name: item.default for name, item in Settings.__dataclass_fields__.items()}
+DEFAULTS = {item.name: item.default for item in fields(Settings)}
 
 
 @dataclass
@@ -240,11 +241,8 @@ def read_log(run: Run, text: bytes) -> None:
 
 def number(value: Any, otherwise: float = math.nan) -> float:
     """Return a value of JSON as a finite number, or else ``otherwise``."""
-    if isinstance(value, int | float):
-        try:
-            return float(value) if math.isfinite(value) else otherwise
-        except OverflowError:  # an integer of many digits
-            return otherwise
+    if isinstance(value, int | float) and abs(value) < HUGE:
+        return float(value)
     return otherwise
 
 

@@ -6,7 +6,7 @@ STYLE = """
 thead th { vertical-align: bottom; } tbody th { color: var(--ink); }
 .key { width: 44px; height: 14px; vertical-align: middle; margin-right: 4px; }
 .narrow { width: 16px; } .settings table { width: auto; }
-.settings td, .settings thead th { padding-left: 16px; }
+.settings td, .settings th:not(:first-child) { padding-left: 16px; }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); }
 .c3 { --c: var(--c3); } .c4 { --c: var(--c4); } .c5 { --c: var(--c5); }
 .curve { fill: none; stroke: var(--c); stroke-width: 1.7; stroke-linejoin: round;

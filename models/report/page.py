@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from models.report.charts import N_DASHES, charts, style
+from models.report.charts import charts, dashes, outline, style
 from models.report.document import document, scrolling, table
 from models.report.logs import Run
 from models.report.look import SCRIPT, STYLE
@@ -23,7 +23,7 @@ from models.report.summary import (
     groups,
     row,
 )
-from models.report.svg import MARKS, STAR, curve, mark
+from models.report.svg import STAR, curve, mark
 
 HEADS = {
     "run": "",
@@ -112,19 +112,17 @@ def _body(
 
 def _named(number: int, run: Run) -> str:
     """A run's number and name, behind what its curves look like."""
-    kind = f"curve d{(number - 1) % N_DASHES}"
-    drawing = curve(kind, [(-21, 0), (21, 0)])
-    outline = mark("mark", MARKS[(number - 1) % len(MARKS)], (0, 0))
-    key = f'viewBox="-22 -7 44 14" aria-hidden="true">{drawing}{outline}</svg>'
+    drawing = curve(f"curve {dashes(number)}", [(-21, 0), (21, 0)])
+    drawing += mark("mark", outline(number), (0, 0))
+    key = f'viewBox="-22 -7 44 14" aria-hidden="true">{drawing}</svg>'
     color = style(number).split()[-1]
     return f'<svg class="key {color}" {key}{number} {escape(run.label)}'
 
 
 def _star() -> str:
+    size = 'class="key narrow c0" viewBox="-9 -9 18 18"'
     drawing = mark("star", STAR, (0, 0))
-    return (
-        f'<svg class="key c0" viewBox="-22 -9 44 18" role="img" aria-label="Star:">{drawing}</svg>'
-    )
+    return f'<svg {size} role="img" aria-label="A star">{drawing}</svg>'
 
 
 def _summary(group: Group, numbered: Sequence[tuple[int, Run]]) -> Iterator[str]:

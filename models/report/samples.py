@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
+from cle_port.errors import one_line
 from cle_port.files import open_file
 from models.report.logs import SAMPLES, Run
 
@@ -47,17 +48,17 @@ class Samples:
             elements = [element for path in paths if (element := self._embedded(path))]
             n_left_out += len(paths) - len(elements)
             if elements:
-                caption = f"<figcaption>{escape(stem)}</figcaption>"
+                caption = f"<figcaption>{escape(one_line(stem))}</figcaption>"
                 figures.append(f"<figure>{''.join(elements)}{caption}</figure>")
         if figures or n_left_out:
             yield f"<h3>Samples of {escape(run.label)}</h3>"
         if figures:
             yield f'<div class="samples">{"".join(figures)}</div>'
         if n_left_out:
+            folder = escape(one_line(run.folder / SAMPLES))
             yield (
-                f'<p class="soft">{n_left_out} more files are in '
-                f"{escape(str(run.folder / SAMPLES))}: a page shows {MAX_FILES} of a kind, and "
-                f"{MAX_BYTES // 2**20} MB in all.</p>"
+                f'<p class="soft">{n_left_out} more files are in {folder}: a page shows '
+                f"{MAX_FILES} of a kind, and {MAX_BYTES // 2**20} MB in all.</p>"
             )
 
     def _embedded(self, path: Path) -> str:
@@ -71,7 +72,7 @@ class Samples:
             return ""
         self.n_byte += len(content)
         data = f"data:{TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
-        name = escape(path.stem)
+        name = escape(one_line(path.stem))
         if path.suffix == ".wav":
             return f'<audio controls aria-label="{name}" src="{data}"></audio>'
         return f'<img alt="{name}" src="{data}">'

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytensor
 
 from cle_port.console.command_line import ended, messages_on_screen
+from cle_port.errors import UserError
 from cle_port.train import Training
 from cle_port.train.ext import Extension
 from models.running.files import one_at_a_time
@@ -36,6 +37,8 @@ class Program(NamedTuple):
         By data set: makes the main loop from a `Run` and ``make_net``.
     doc : str
         What the program does, for ``--help``.
+    latent : bool
+        Whether the model has a latent variable z.
     """
 
     name: str
@@ -43,10 +46,21 @@ class Program(NamedTuple):
     make_net: Callable[..., Any]
     mainloops: Mapping[str, Callable[[Run, Callable[..., Any]], Training]]
     doc: str
+    latent: bool = True
 
     def run_of(self, argv: Sequence[str], extensions: Sequence[Extension] = ()) -> Run:
-        """Resolve a command line; see `Run.from_command_line`."""
-        return Run.from_command_line(self.name, self.widths, self.doc, argv, extensions)
+        """Resolve a command line; see `Run.from_command_line`.
+
+        Raises
+        ------
+        UserError
+            Also if a setting needs a latent variable that the model does not have.
+        """
+        run = Run.from_command_line(self.name, self.widths, self.doc, argv, extensions)
+        for key in ("kl_anneal", "free_bits"):
+            if getattr(run.args, key) and not self.latent:
+                raise UserError(f"{self.name} has no latent variable z; leave --{key}")
+        return run
 
     def mainloop(self, run: Run) -> Training:
         """Make the main loop of a run.

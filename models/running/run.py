@@ -28,9 +28,9 @@ from cle_port.graph.devices import (
 )
 from cle_port.train import Training, checkpoint
 from cle_port.train.checkpoint import State
-from cle_port.train.ext import Extension, UpdateCount
+from cle_port.train.ext import Extension, Patience, UpdateCount
 from cle_port.train.resuming import check_resumable
-from cle_port.train.screen import OriginalScreen
+from cle_port.train.screen import OriginalScreen, Screen
 from cle_port.utils.mrg import MRG_RandomStreams
 from datasets.blizzard import Blizzard_tbptt, RowRanges, describe_split
 from datasets.digits import Digits
@@ -46,7 +46,15 @@ from models.running.data import (
 )
 from models.running.files import RunFiles, start_log, write_settings
 from models.running.screen import LatentWatch, ShortScreen
-from models.settings import LAST, Settings, check_changes, parse
+from models.settings import (
+    LAST,
+    OF_THE_MODEL,
+    Settings,
+    check_changes,
+    parse,
+    schedule_of,
+    taken_over,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -137,14 +145,20 @@ class Run:
             If a setting is wrong, or the checkpoint cannot be resumed with it.
         """
         args = parse(argv, doc, widths)
+        if args.resume is not None and args.init_from is not None:
+            raise UserError("--resume goes on with its own parameters; leave --init_from")
+        if args.init_from is not None:
+            loaded = checkpoint.load(args.init_from)
+            of_model = settings_of_model(program, args.init_from, loaded[1])
+            args = parse(argv, doc, widths, of_model)
+            return cls(program, args, loaded=loaded, extensions=extensions)
         if args.resume is None:
             return cls(program, args, extensions=extensions)
         own = RunFiles.of(program, args).checkpoint
         path = own if args.resume == LAST else Path(args.resume)
         loaded = checkpoint.load(path)  # all of it, so that a damaged file is refused first
         _, meta = loaded
-        if str(meta.get("program")).rpartition("_")[0] != program:
-            raise UserError(f"{path} is a checkpoint of {meta.get('program')}, not of {program}")
+        check_program(program, path, meta)
         check_resumable(path, meta)
         saved = meta.get("settings")
         if not isinstance(saved, dict):
@@ -183,7 +197,7 @@ class Run:
             logger.info("Resuming with %s %s", key, change)
         logger.info("trial no. %d", self.args.trial)
         logger.info("batch size %d", self.args.batch_size)
-        logger.info("learning rate %f", self.args.lr)
+        logger.info("learning rate %s", self._shown_lr())
         logger.info("saving npz file '%s'", self.name)
         logger.info("to the save path '%s'", self.files.folder)
 
@@ -258,6 +272,34 @@ class Run:
         )
         return train, valid
 
+    def init_from(self, params: Mapping[str, TensorSharedVariable]) -> None:
+        """Set the parameters to those of the checkpoint ``--init_from``, if it is given.
+
+        Raises
+        ------
+        UserError
+            If names or shapes differ.
+        """
+        args = self.args
+        if args.init_from is None or args.resume is not None or self._loaded is None:
+            return
+        arrays, meta = self._loaded
+        self._loaded = None
+        values = {name: arrays[name] for name in meta["params"] if name in arrays}
+        like = {name: p.get_value(borrow=True).shape for name, p in params.items()}
+        found = {name: value.shape for name, value in values.items()}
+        different = [name for name in {**like, **found} if like.get(name) != found.get(name)]
+        if different:
+            name = different[0]
+            raise UserError(
+                f"{args.init_from} is of another model: {len(different)} arrays differ, {name} is "
+                f"{found.get(name, 'not there')} where the model has {like.get(name, 'nothing')}; "
+                "leave out the settings of the model, which are then those of the checkpoint"
+            )
+        for name, p in params.items():
+            p.set_value(values[name].astype(p.dtype))
+        logger.info("Starting from %d arrays of %s", len(values), args.init_from)
+
     def describe(self, params: Mapping[str, TensorSharedVariable]) -> None:
         """Log what is trained, on which data, how, and to where."""
         args = self.args
@@ -299,10 +341,22 @@ class Run:
         """
         return noise_streams(self.args, dim, n)
 
-    def extensions(self) -> list[Extension]:
-        """Return the extensions that the original does not have: of the settings, of the caller."""
-        n = self.args.max_updates
-        return [LatentWatch(), *([] if n is None else [UpdateCount(n)]), *self._extensions]
+    def extensions(self, channel: str) -> list[Extension]:
+        """Return the extensions that the original does not have: of the settings, of the caller.
+
+        Parameters
+        ----------
+        channel : str
+            Validation bound, which ``--patience`` watches.
+        """
+        args = self.args
+        optional = (
+            schedule_of(args.lr_schedule),
+            None if args.patience is None else Patience(channel, args.patience),
+            None if args.max_updates is None else UpdateCount(args.max_updates),
+        )
+        of_settings = [extension for extension in optional if extension is not None]
+        return [LatentWatch(), *of_settings, *self._extensions]
 
     def options(
         self, train: Iterator, valid: Iterator, noise: Mapping[str, Noise] | None = None
@@ -323,9 +377,7 @@ class Run:
             "about": {"settings": self.args.as_dict(), "data_id": data_id(train, valid)},
             "on_nan": self.args.on_nan,
             "quiet": self.args.quiet,
-            "screen": ShortScreen(self.args.dataset)
-            if self.args.screen == "short"
-            else OriginalScreen(),
+            "screen": self._screen(),
         }
 
     # --- the rest -----------------------------------------------------------------------------
@@ -343,11 +395,47 @@ class Run:
             self._loaded = None  # frees a second copy of parameters and moments
             write_settings(self.files.config, self.args)
 
+    def _shown_lr(self) -> str:
+        """As the original prints it, or so that 3e-7 is not 0.000000."""
+        lr = self.args.lr
+        return f"{lr:f}" if self.args.screen == "original" else f"{lr:g}"
+
+    def _screen(self) -> Screen:
+        args = self.args
+        return OriginalScreen() if args.screen == "original" else ShortScreen(args.dataset)
+
     def _open_files(self, **facts: str) -> None:
         """Check the machine, then start the files: whatever is wrong shows before they exist."""
         check_devices(self.args.devices, self.compiler.backend, batch_size=self.args.batch_size)
         self._trainlog = start_log(self.files, self.args)
         self._facts = facts
+
+
+def check_program(program: str, path: str | Path, meta: Mapping[str, Any]) -> None:
+    """Make sure that a checkpoint is of this program.
+
+    Raises
+    ------
+    UserError
+        If it is of another one.
+    """
+    if str(meta.get("program")).rpartition("_")[0] != program:
+        raise UserError(f"{path} is a checkpoint of {meta.get('program')}, not of {program}")
+
+
+def settings_of_model(program: str, path: str | Path, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a checkpoint that its parameters depend on.
+
+    Raises
+    ------
+    UserError
+        If it is of another program, or has no usable settings.
+    """
+    check_program(program, path, meta)
+    saved = meta.get("settings")
+    if not isinstance(saved, dict):
+        raise checkpoint.damaged(path, "it has no settings")
+    return taken_over({key: value for key, value in saved.items() if key in OF_THE_MODEL})
 
 
 def noise_streams(args: Settings, dim: int, n: int) -> list[Noise]:

@@ -10,7 +10,7 @@ jump where the sound changes.  With q(z_t | .) = N(phi_mu_t, phi_sig_t^2)::
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pytensor.tensor as pt
@@ -54,9 +54,9 @@ class Latent(NamedTuple):
     prior_sig: NDArray
 
 
-def has_latent(net: Net) -> TypeGuard[LatentNet]:
+def has_latent(net: Net) -> bool:
     """Say whether a model has a latent variable, and a bound that tells its KL."""
-    return bool(net.noise_dim) and hasattr(net, "terms")
+    return net.noise_dim > 0 and hasattr(net, "terms")
 
 
 def latents(

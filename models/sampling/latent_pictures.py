@@ -107,7 +107,7 @@ def _draw_numbered_line(ax: Any, line: NDArray, ticks: NDArray) -> Any:
     strokes.set_clim(1, len(line) - 1)
     strokes.set_linewidth(2)
     ax.add_collection(strokes)
-    for i in ticks[ticks >= 1]:
+    for i in ticks:
         ax.plot(*line[i, 1:], "o", markersize=4, color=INK)
         ax.annotate(str(i), line[i, 1:], (3, 4), textcoords="offset points", fontsize=8)
     ax.set_aspect("equal")
@@ -117,11 +117,11 @@ def _draw_numbered_line(ax: Any, line: NDArray, ticks: NDArray) -> Any:
 
 
 def _round_numbers(n_point: int) -> NDArray[np.int64]:
-    """About `LABELS` round numbers from 0 to ``n_point``."""
+    """About `LABELS` round numbers from 1 to ``n_point``."""
     from matplotlib.ticker import MaxNLocator
 
     numbers = np.asarray(MaxNLocator(LABELS, integer=True).tick_values(0, n_point))
-    return numbers[numbers <= n_point].astype(int)
+    return numbers[(numbers >= 1) & (numbers <= n_point)].astype(int)
 
 
 def _set_title(figure: Any, latent: Latent, title: str, frame: str) -> None:
