@@ -520,8 +520,23 @@ def test_a_slip_of_the_pen_is_corrected(given, meant):
 
 @pytest.mark.parametrize(
     "given",
-    ["--foo", "--gpu", "--verbose", "--workers", "--dropout", "--hidden", "--optimizer", "-x"]
-    + ["--momentum", "--cuda", "--log", "--layers", "--name", "--learning_rate", "--version"],
+    [
+        "--foo",
+        "--gpu",
+        "--verbose",
+        "--workers",
+        "--dropout",
+        "--hidden",
+        "--optimizer",
+        "-x",
+        "--momentum",
+        "--cuda",
+        "--log",
+        "--layers",
+        "--name",
+        "--learning_rate",
+        "--version",
+    ],
 )
 def test_nothing_is_suggested_for_another_word(given):
     message = refused(given, "3")
