@@ -310,7 +310,7 @@ def test_compared_samples_have_the_lengths_of_the_originals(
     folders, interpreted, monkeypatch, tmp_path
 ):
     pytest.importorskip("matplotlib")
-    compared: dict[str, list[np.ndarray]] = {}
+    compared = {}
 
     def keep(start, dataset, rows, kinds, data, quiet):
         compared.update(kinds)

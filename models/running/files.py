@@ -74,7 +74,7 @@ def one_at_a_time(files: RunFiles) -> Iterator[None]:
         yield  # the first process has the lock, and writes
         return
     make_folder(files.folder)
-    lock = FileLock(files.lock, timeout=0)
+    lock = FileLock(files.lock, timeout=0.5)  # `models.runs` may hold it for a moment, to ask
     try:
         lock.acquire()
     except Timeout as error:

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 INK = "#112233"
-PRIME = "#112233"  # dark, and the other one light, so that grey prints differ, too
+PRIME = INK  # dark, and the other one light, so that grey prints differ, too
 CONTINUED = "#d55e00"
 FAINT = "#888888"
 
