@@ -8,7 +8,7 @@ Stages of writing a line, in the order of the functions below::
         |
     plan_line       text -> a list of `Trace`s, the path of the pen from
         |           touching down to lifting
-    move_pen        -> position of the pen every 10 ms
+    move_pen        -> position of the pen every 20 ms
         |
     write_line      -> tremor, integer coordinates, pen bits
 
@@ -33,7 +33,7 @@ from scipy.special import ndtr
 
 from datasets.hdf5.lines import Line
 
-SAMPLE_TIME = 0.01  # s between two points
+SAMPLE_TIME = 0.02  # s between two points
 STROKE_TIME = 0.062  # s, duration of a stroke as long as a small letter is high
 SHAPE = 0.22  # shape parameter of the lognormal; its limit 0 is a Gaussian speed profile
 
@@ -314,7 +314,7 @@ def move_pen(trace: Trace, writer: Writer) -> Array:
     Returns
     -------
     ndarray, shape (points, 2)
-        Position every 10 ms, in heights of an x.
+        Position every 20 ms, in heights of an x.
     """
     targets = np.array(trace.targets)
     chord = np.diff(targets, axis=0)

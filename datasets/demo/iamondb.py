@@ -27,11 +27,11 @@ STAND_IN_NOTICE = (
     "no results.\n"
     "Real handwriting: python -m datasets.build iamondb IAMONDB OUT, then add --data_path OUT."
 )
-VERSION = 1
-N_LINES = {"train": 400, "valid": 60}
+VERSION = 2
+N_LINES = {"train": 800, "valid": 100}
 SEED = 0
 MOST_LINES = 1000  # per drawing
-N_POINTS = range(80, 401)  # per line; the longest line determines the cost of a batch
+N_POINTS = range(40, 201)  # per line; the longest line determines the cost of a batch
 
 COMMON = (
     "a above after again all along also an and any are around as ask at away back be because been "
@@ -109,7 +109,7 @@ def write_lines(n_lines: int, seed: int = SEED, quiet: bool = True) -> list[Line
 
 
 def build(folder: str | Path, *, seed: int = SEED, quiet: bool = False) -> Path:
-    """Write ``iamondb.h5`` with 400 lines for training and 60 for validation.
+    """Write ``iamondb.h5`` with 800 lines for training and 100 for validation.
 
     Parameters
     ----------
