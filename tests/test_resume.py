@@ -601,9 +601,23 @@ def check_program(program, dataset, folders, folder, **more):  # noqa: F811
     assert_same(folder / "two", folder / "whole", f"{name}_1.npz", best=False)
 
 
+KNOBS = {
+    "lr_schedule": "cosine:3:8:0.1",
+    "kl_anneal": 7,
+    "free_bits": 0.01,
+    "clip": 0.5,
+    "patience": 9,
+}
+
+
 @pytest.mark.full
 def test_program_resumes(folders, tmp_path):  # noqa: F811
-    check_program(vrnn_gmm.PROGRAM, "blizzard", folders, tmp_path)
+    """With every knob on; `test_every_recurrence_resumes` has all of them off."""
+    check_program(vrnn_gmm.PROGRAM, "blizzard", folders, tmp_path, **KNOBS)
+    arrays, meta = checkpoint.load(tmp_path / "whole" / "vrnn_gmm_1.npz")
+    assert arrays["state/kl_count"] == 9
+    assert arrays["optimizer/lr"] == np.float32(0.001)
+    assert meta["settings"]["patience"] == 9
 
 
 @pytest.mark.full

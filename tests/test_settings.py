@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ from cle_port.train.ext import LrCosine, LrExponentialDecay, LrLinearDecay
 from cle_port.utils.mrg import M2
 from models import settings
 from models.settings import Settings, check_changes, parse, read_config, schedule_of
+from tests.recordings import PROJECT
 
 # The original's models/blizzard/config.txt and the literals in its vrnn_gmm.py.
 PAPER = {
@@ -354,6 +356,27 @@ def test_a_data_set_that_the_program_does_not_have():
 def test_a_file_with_a_data_set_that_the_program_does_not_have(config):
     message = refused("--config", config("dataset digits\n"))
     assert message == "dataset is 'digits'; choose one that this program has: blizzard"
+
+
+# --- the page -------------------------------------------------------------------------------
+
+EXAMPLE = re.compile(r"<!-- file: (\S+) -->\n```\w*\n(.*?)```", re.DOTALL)
+COMMAND = re.compile(r"^python (models/\w+\.py) (.*)$", re.MULTILINE)
+PAGE = (PROJECT / "docs" / "settings.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "text"), EXAMPLE.findall(PAGE))
+def test_files_of_the_page(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    args = resolve(str(tmp_path / name))
+    assert (args.data_path, args.rnn, args.rnn_dim, args.lr) == ("speech", "gru", 1000, 3e-4)
+
+
+@pytest.mark.parametrize(("script", "flags"), COMMAND.findall(PAGE))
+def test_commands_of_the_page(script, flags):
+    assert (PROJECT / script).is_file()
+    if flags != "--help":
+        assert parse(flags.split(), "", {"blizzard": {}, "iamondb": {}}).trial >= 1
 
 
 # --- learning rates -------------------------------------------------------------------------

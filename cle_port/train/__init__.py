@@ -203,7 +203,7 @@ class Training:
         second signal stops at once.
         """
         logger.info("Entering main loop")
-        if not self.trainlog.batch_seen:
+        if not self.is_resumed and not self.trainlog.batch_seen:
             for extension in self.extension:
                 extension.begin(self)
         with (

@@ -69,7 +69,7 @@ class Extension:
         raise NotImplementedError
 
     def begin(self, mainloop: Training) -> None:
-        """Run once before the first update; a resumed run has no first update."""
+        """Run once before the first update of a run that is not resumed."""
 
     def is_due(self, log: TrainLog) -> bool:
         """Return whether `exe` has something to do now, even if the run does not end here."""
@@ -546,7 +546,7 @@ class EarlyStopping(Extension):
         if self.channel not in log.monitor:
             raise ValueError(f"no channel {self.channel!r}; there are: {', '.join(log.monitor)}")
         value = log.monitor[self.channel][-1]
-        if not self._is_better(value):
+        if not (value < self.best if self.minimize else value > self.best):
             return
         self.best = value
         mainloop.saving.save(self.path / f"{mainloop.name}_best.npz", "best model")
@@ -555,14 +555,11 @@ class EarlyStopping(Extension):
             path = self.path / f"{mainloop.name}_best_before_{end}updates.npz"
             mainloop.saving.save(path, "best model of its stretch")
 
-    def _is_better(self, value: float) -> bool:
-        return value < self.best if self.minimize else value > self.best
-
     def is_best(self, log: TrainLog) -> bool | None:
-        """See `Extension`; ``channel`` judges."""
+        """See `Extension`; by the log alone, which a resumed run has as it was."""
         if self.channel not in log.monitor:
             return None
-        return log.batch_seen > 0 and self._is_better(log.monitor[self.channel][-1])
+        return log.batch_seen > 0 and not steps_since_best(log.monitor[self.channel], self.minimize)
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Best value so far, as ``best`` by channel."""
@@ -634,10 +631,24 @@ class Patience(Extension):
 
     def is_complete(self, log: TrainLog) -> bool:
         """See `Extension`."""
-        values = [v if self.minimize else -v for v in log.monitor.get(self.channel, ())[1:]]
-        finite = [v for v in values if math.isfinite(v)]
-        until_best = values.index(min(finite)) + 1 if finite else 0
-        return len(values) - until_best >= self.patience
+        values = log.monitor.get(self.channel, [])
+        return steps_since_best(values, self.minimize) >= self.patience
+
+
+def steps_since_best(values: Sequence[float], minimize: int | bool = 1) -> int:
+    """Count the monitoring steps after the best one; all of them if no value is finite.
+
+    Parameters
+    ----------
+    values : list of float
+        A channel.  Its first value is of the model before the first update, and
+        does not count.
+    minimize : int or bool
+        Whether less is better.
+    """
+    trained = [v if minimize else -v for v in values[1:]]
+    finite = [v for v in trained if math.isfinite(v)]
+    return len(trained) - (trained.index(min(finite)) + 1 if finite else 0)
 
 
 class WeightDecay(Extension):

@@ -52,8 +52,8 @@ class CorpusSettings:
 
     seed: int = 0
     minutes: float = 8.0
-    seq_len: int = 1600
-    n_streams: int = 32
+    seq_len: int = 4000
+    n_streams: int = 16
 
     @property
     def n_blocks(self) -> int:
