@@ -58,7 +58,7 @@ def commands(part: str, args: argparse.Namespace) -> list[list[str]]:
     """Return the command lines of one part."""
     backend = ["--backend", args.backend]
     if part == "startup":
-        return [["benchmarks.step", "--settings", "demo", "A-mid", *backend]]
+        return [["benchmarks.step", "--settings", "A-tiny", "A-mid", *backend]]
     if part == "growth":
         return [["benchmarks.growth", *backend]]
     if part == "memory":

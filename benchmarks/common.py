@@ -17,10 +17,11 @@ from models.settings import CONFIG_FOLDER, read_config
 from models.vrnn_gmm import WIDTHS
 
 STACKS = ("x2s_dim", "z2s_dim", "q_z_dim", "p_z_dim", "p_x_dim")
+TINY = {"x_dim": 40, "z_dim": 16, "rnn_dim": 128, "num_k": 5} | dict.fromkeys(STACKS, 64)
 SMALL = {"x_dim": 200, "z_dim": 64, "rnn_dim": 256, "num_k": 10} | dict.fromkeys(STACKS, 150)
 MID = {"x_dim": 200, "z_dim": 200, "rnn_dim": 512, "num_k": 20} | dict.fromkeys(STACKS, 500)
 NAMED: dict[str, dict[str, Any]] = {
-    "demo": read_config(CONFIG_FOLDER / "blizzard_demo.txt"),
+    "A-tiny": {**TINY, "lr": 0.001, "batch_size": 32, "m_batch_size": 32},
     "A-small": {**SMALL, "batch_size": 16, "m_batch_size": 16},
     "A-mid": {**MID, "batch_size": 16, "m_batch_size": 16},
     # The paper's Blizzard settings and batch, with half its rnn_dim of 4000.
@@ -31,7 +32,7 @@ NAMED: dict[str, dict[str, Any]] = {
         **read_config(CONFIG_FOLDER / "iamondb.txt"),
     },
 }
-N_STEP = 40  # frames in a row of Blizzard: 1600 samples in the demo, 8000 otherwise
+N_STEP = 40  # frames in a row of Blizzard: 1600 samples of A-tiny, 8000 otherwise
 PACKAGES = ("pytensor", "jax", "jaxlib", "torch", "numba", "numpy")
 
 

@@ -95,7 +95,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--settings", choices=NAMED, default="demo")
+    parser.add_argument("--settings", choices=NAMED, default="A-tiny")
     parser.add_argument("--updates", type=positive, default=20, metavar="N")
     parser.add_argument("--rounds", type=positive, default=3, metavar="N")
     parser.add_argument("--child", help=argparse.SUPPRESS)

@@ -10,7 +10,7 @@ Examples
 ::
 
     python -m benchmarks.step
-    python -m benchmarks.step --settings demo A-small --backend jax c --updates 40
+    python -m benchmarks.step --settings A-tiny A-small --backend jax c --updates 40
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--settings", nargs="+", choices=NAMED, default=["demo", "A-small"], help="sizes"
+        "--settings", nargs="+", choices=NAMED, default=["A-tiny", "A-small"], help="sizes"
     )
     parser.add_argument(
         "--backend", nargs="+", choices=BACKENDS, default=["auto"], help="compilers"

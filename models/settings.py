@@ -23,7 +23,7 @@ from cle_port.errors import UserError
 from cle_port.graph import GRAPHS, MEMORY
 from cle_port.graph.backend import BACKENDS
 from cle_port.train import ON_NAN
-from cle_port.train.ext import Extension, LrCosine, LrExponentialDecay, LrLinearDecay
+from cle_port.train.ext import LrCosine, LrExponentialDecay, LrLinearDecay
 from cle_port.utils.mrg import M2
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "config"
@@ -35,11 +35,16 @@ MAX_COUNT = 10**9  # of updates or epochs
 DEMOS = ("blizzard", "iamondb")  # data sets with a built-in demo corpus
 RNNS = ("lstm", "gru", "gru2", "gflstm", "gfgru", "simple")  # see models.parts.TRANSITIONS
 LAST = "<last>"  # what --resume without a path stands for
-# By name: the class, and its arguments with their types.
-SCHEDULES: dict[str, tuple[type[Extension], dict[str, type]]] = {
-    "linear": (LrLinearDecay, {"START": int, "END": int, "FACTOR": float}),
-    "exponential": (LrExponentialDecay, {"FACTOR": float, "MIN_LR": float}),
-    "cosine": (LrCosine, {"WARMUP": int, "END": int, "FACTOR": float}),
+Schedule = LrLinearDecay | LrExponentialDecay | LrCosine
+# By name: the class, its arguments with their types, and an example.
+SCHEDULES: dict[str, tuple[type[Schedule], dict[str, type], str]] = {
+    "linear": (LrLinearDecay, {"START": int, "END": int, "FACTOR": float}, "linear:1000:20000:0.1"),
+    "exponential": (
+        LrExponentialDecay,
+        {"FACTOR": float, "MIN_LR": float},
+        "exponential:1.001:1e-6",
+    ),
+    "cosine": (LrCosine, {"WARMUP": int, "END": int, "FACTOR": float}, "cosine:500:20000:0.01"),
 }
 # Settings that names and shapes of the parameters depend on, and what their numbers mean.
 OF_THE_MODEL = (
@@ -337,7 +342,6 @@ class Settings:
             raise UserError(
                 f"seed is {self.seed}, which --noise mrg cannot take; give it a --mrg_seed"
             )
-
         schedule_of(self.lr_schedule)  # refuses what is no schedule
 
     def as_text(self) -> str:
@@ -356,7 +360,9 @@ def _check(key: str, value: Any, limits: Mapping[str, Any]) -> None:
         return
     if "choices" in limits and value not in limits["choices"]:
         options = ", ".join(str(choice) for choice in limits["choices"])
-        raise UserError(f"{key} is {value!r}; choose one of: {options}")
+        near = nearest(str(value), map(str, limits["choices"]))
+        hint = f"; did you mean {near}?" if near else ""
+        raise UserError(f"{key} is {value!r}; choose one of: {options}{hint}")
     if value == "":
         raise UserError(f"{key} is empty; give a path or leave it out")
     if isinstance(value, str) and not value.isprintable():
@@ -371,47 +377,67 @@ def _check(key: str, value: Any, limits: Mapping[str, Any]) -> None:
         raise UserError(f"{key} is {value}; it must be a number below {limits['below']}")
 
 
-def schedule_of(text: str | None) -> Extension | None:
+def schedule_of(text: str | None, lr: float = math.inf) -> Schedule | None:
     """Return the extension that ``--lr_schedule`` names, or None.
 
     Parameters
     ----------
     text : str or None
         Such as ``linear:1000:5000:0.1``.
+    lr : float
+        The learning rate that it begins with.
 
     Raises
     ------
     UserError
-        If it is no schedule.
+        If it is no schedule, or one by which the learning rate would rise above ``lr``.
     """
     if text is None:
         return None
-    name, *given = text.split(":")
+    name, *words = text.split(":")
     if name not in SCHEDULES:
-        forms = [":".join([key, *arguments]) for key, (_, arguments) in SCHEDULES.items()]
-        raise UserError(
-            f"lr_schedule is {text!r}; write {', '.join(forms[:-1])} or {forms[-1]}, "
-            "such as cosine:100:5000:0.01"
+        *forms, last = (
+            f"{':'.join([key, *arguments])} (such as {example})"
+            for key, (_, arguments, example) in SCHEDULES.items()
         )
-    kind, wanted = SCHEDULES[name]
-    form = ":".join([name, *wanted])
-    if len(given) != len(wanted):
-        raise UserError(f"lr_schedule is {text!r}; write {form}")
-    values = []
-    for (argument, number), word in zip(wanted.items(), given):
-        try:
-            values.append(number(word))
-        except ValueError:
-            what = "a whole number" if number is int else "a number"
-            raise UserError(
-                f"lr_schedule is {text!r}: {argument} of {form} must be {what}, not {word!r}"
-            ) from None
-        if not math.isfinite(values[-1]):
-            raise UserError(f"lr_schedule is {text!r}: {argument} must be finite")
+        raise UserError(f"lr_schedule is {text!r}; write {', '.join(forms)} or {last}")
+    kind, arguments, example = SCHEDULES[name]
+    form = ":".join([name, *arguments])
     try:
-        return kind(*values)
+        schedule = kind(*_numbers(words, arguments))
+        _check_falls(schedule, lr)
     except ValueError as error:
-        raise UserError(f"lr_schedule is {text!r} ({form}): {error}") from error
+        raise UserError(
+            f"lr_schedule is {text!r}: {error} (write {form}, such as {example})"
+        ) from error
+    return schedule
+
+
+def _numbers(words: Sequence[str], arguments: Mapping[str, type]) -> list[Any]:
+    if len(words) != len(arguments):
+        raise ValueError(f"it has {len(words)} arguments, not {len(arguments)}")
+    numbers = []
+    for (argument, kind), word in zip(arguments.items(), words):
+        try:
+            numbers.append(kind(word))
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{argument} is {word!r}; it must be {what}") from None
+        if not math.isfinite(numbers[-1]):
+            raise ValueError(f"{argument} is {word}; it must be finite")
+    return numbers
+
+
+def _check_falls(schedule: Schedule, lr: float) -> None:
+    """Refuse a factor that is meant for the other kind of schedule: the rate would rise."""
+    factor = schedule.decay_factor
+    if not isinstance(schedule, LrExponentialDecay):
+        if factor > 1:
+            raise ValueError(f"FACTOR is {factor:g}; the rate ends at FACTOR times lr, give 0 to 1")
+    elif factor <= 1:
+        raise ValueError(f"FACTOR is {factor:g}; the rate is divided by it, give one above 1")
+    elif not 0 <= schedule.min_lr < lr:
+        raise ValueError(f"MIN_LR is {schedule.min_lr:g}; give 0 or more, less than lr, {lr:g}")
 
 
 def _types() -> dict[str, type]:
@@ -440,8 +466,8 @@ def parse(
         The program's own values of settings, such as its widths, by data set.
         The first data set is the default.
     saved : mapping, optional
-        Settings of the checkpoint that is resumed.  They override the data set's
-        file; what the user gives overrides them.
+        Settings of the checkpoint that is resumed, or of the model that the run starts
+        from.  They override the data set's file; what the user gives overrides them.
 
     Returns
     -------
@@ -492,6 +518,53 @@ def taken_over(saved: Mapping[str, Any]) -> dict[str, Any]:
             )
     marks = {item.name: item.metadata for item in dataclasses.fields(Settings)}
     return {key: value for key, value in saved.items() if "of_call" not in marks[key]}
+
+
+def settings_of_model(saved: Mapping[str, Any]) -> dict[str, str | int]:
+    """Those of a checkpoint's settings that its parameters depend on, as far as it has them.
+
+    Raises
+    ------
+    UserError, TypeError, AttributeError
+        If one has a value that it cannot have.
+    """
+    types = _types()
+    limits = {item.name: item.metadata for item in dataclasses.fields(Settings)}
+    of_model = {key: value for key, value in saved.items() if key in OF_THE_MODEL}
+    for key, value in of_model.items():
+        if type(value) is not types[key]:
+            raise TypeError(f"its {key} is {value!r:.40}")
+        _check(key, value, limits[key])
+    return of_model
+
+
+def check_same_model(of_model: Mapping[str, str | int], args: Settings) -> None:
+    """Make sure that a run has the model of the checkpoint that it starts from.
+
+    Parameters
+    ----------
+    of_model : mapping
+        From `settings_of_model`.
+    args : Settings
+        Those of the run: the checkpoint's, unless the user gave others.
+
+    Raises
+    ------
+    UserError
+        If the user gave others.
+    """
+    different = [
+        key
+        for key, value in of_model.items()
+        if getattr(args, key) != value
+        and key != "sigmoid"  # its two kinds have the same parameters
+    ]
+    if different:
+        facts = (f"{key} is {getattr(args, key)}, but {of_model[key]} there" for key in different)
+        raise UserError(
+            f"the parameters of {args.init_from} do not fit: {'; '.join(facts)}; leave out "
+            f"{', '.join(different)} (the checkpoint decides), or start without --init_from"
+        )
 
 
 def check_changes(saved: Mapping[str, Any], args: Settings) -> dict[str, str]:
@@ -563,7 +636,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"the settings file {path} is longer than {LONGEST_FILE} characters; give another, "
             "or see --help"
         )
-    return _of_toml(text, path) if Path(path).suffix == ".toml" else _of_lines(text, path)
+    return _of_toml(text, path) if Path(path).suffix.lower() == ".toml" else _of_lines(text, path)
 
 
 def _of_lines(text: str, path: str | Path) -> dict[str, Any]:
@@ -644,7 +717,8 @@ def _parser(
 ) -> argparse.ArgumentParser:
     parser = Parser(
         description=description,
-        epilog="Values in brackets are the defaults.  docs/settings.md explains more.",
+        epilog="Values in brackets are the defaults; those that depend on the data set come from\n"
+        "this program and models/config.  docs/settings.md explains more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -660,47 +734,54 @@ def _parser(
         "--config",
         metavar="FILE",
         default=None,
-        help="settings file, one 'key value' a line, or TOML (docs/settings.md); flags win over it",
+        help="settings file, one 'key value' a line, or TOML if its name ends in .toml (flat keys; "
+        "tables only group them); flags win over it",
     )
     types = _types()
     fields = {item.name: item for item in dataclasses.fields(Settings)}
+    defaults = _defaults(constants)
     for title, keys in GROUPS.items():
         group = parser.add_argument_group(title)
         for key in keys:
-            _add_flag(group, fields[key], types[key], constants)
+            _add_flag(group, fields[key], types[key], defaults)
     return parser
 
 
 def _add_flag(
-    group: Any, item: dataclasses.Field, kind: type, constants: Mapping[str, Mapping[str, Any]]
+    group: Any, item: dataclasses.Field, kind: type, defaults: Mapping[str, list[dict[str, Any]]]
 ) -> None:
-    """Add the flag of one setting; its help ends with its default."""
+    """Add the flag of one setting; its help ends with its default, of `_defaults`."""
     limits = item.metadata
     text = limits["help"].replace("%", "%%")
     if kind is bool:
         group.add_argument(f"--{item.name}", action="store_true", help=text)
         return
-    choices = tuple(constants) if item.name == "dataset" else limits.get("choices")
-    default = next(iter(constants)) if item.name == "dataset" else _default(item, constants)
+    choices = tuple(defaults) if item.name == "dataset" else limits.get("choices")
+    default = next(iter(defaults)) if item.name == "dataset" else _default(item.name, defaults)
     group.add_argument(
         f"--{item.name}",
-        type=kind,
-        choices=choices,
-        metavar=limits.get("metavar", None if choices else "N"),
+        type=kind,  # the choices are checked with those of files
+        metavar=f"{{{','.join(map(str, choices))}}}" if choices else limits.get("metavar", "N"),
         **({"nargs": "?", "const": limits["const"]} if "const" in limits else {}),
         help=f"{text} [{default}]" if default else text,
     )
 
 
-def _default(item: dataclasses.Field, constants: Mapping[str, Mapping[str, Any]]) -> str:
-    """Default of a setting as text: one, or those of the data sets; nothing if it is None."""
-    by_data = {
+def _defaults(constants: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Defaults of all settings by data set: with data of the user's own, and of the demo."""
+    common = {item.name: item.default for item in dataclasses.fields(Settings)}
+    return {
         dataset: [
-            {item.name: item.default, **own, **_of_dataset(dataset, demo)}[item.name]
+            {**common, **own, **_of_dataset(dataset, demo)}
             for demo in ((False, True) if dataset in DEMOS else (False,))
         ]
         for dataset, own in constants.items()
     }
+
+
+def _default(key: str, defaults: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Default of a setting as text: one, or those of the data sets; nothing if it is None."""
+    by_data = {dataset: [values[key] for values in both] for dataset, both in defaults.items()}
     if len({value for values in by_data.values() for value in values}) == 1:
         (value, *_) = by_data[next(iter(by_data))]
         return "" if value is None else _short(value)

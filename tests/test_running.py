@@ -1,5 +1,6 @@
 """What stands behind a run: its folder, noise, surroundings, options of the main loop."""
 
+import dataclasses
 import logging
 import re
 from pathlib import Path
@@ -19,10 +20,12 @@ from cle_port.utils import sharedX
 from models.programs import PROGRAMS
 from models.running import Run
 from models.running.data import data_id
-from models.running.files import default_folder
+from models.running.files import RunFiles, default_folder, start_log
 from models.running.program import PACKAGES, surroundings
 from models.running.screen import LatentWatch, ShortScreen
 from models.settings import Settings, parse
+from tests.test_programs import OF_DATASET, flags, folders  # noqa: F401
+from tests.uncompiled import Uncompiled
 
 
 @pytest.mark.parametrize(
@@ -106,6 +109,21 @@ def test_settings_that_are_extensions():
     assert last is own
 
 
+def test_knobs_that_are_on_are_shown(caplog):
+    caplog.set_level(logging.INFO)
+    Run("vrnn_gmm", Settings()).describe({})
+    Run("vrnn_gmm", Settings(clip=1.0, lr_schedule="cosine:0:9:0", kl_anneal=3)).describe({})
+    off, on = (text for text in caplog.messages if "learning" in text)
+    assert off.endswith("10 epochs, rate 0.0003")
+    assert on.endswith("rate 0.0003, lr_schedule cosine:0:9:0, clip 1.0, kl_anneal 3")
+
+
+def test_a_schedule_that_would_raise_the_learning_rate():
+    """Whatever --lr is, of flags, files or a checkpoint."""
+    with pytest.raises(UserError, match=r"MIN_LR is 0.01; give 0 or more, less than lr, 0.001"):
+        Run("vrnn_gmm", Settings(lr=0.001, lr_schedule="exponential:2:0.01"))
+
+
 @pytest.mark.parametrize(("screen", "shown"), [("short", "3e-07"), ("original", "0.000000")])
 def test_a_small_learning_rate_is_shown(screen, shown, caplog):
     caplog.set_level(logging.INFO)
@@ -127,22 +145,37 @@ MODEL = {"dataset": "blizzard", "x_dim": 7, "z_dim": 3, "rnn_dim": 5, "depth": 1
 def trained(tmp_path):
     """Write a checkpoint; return its path and its parameters."""
 
-    def write(program="vrnn_gmm_1", settings=None, shapes=SHAPES, dtype="float64", **meta):
+    def write(
+        program="vrnn_gmm_1",
+        settings=None,
+        shapes=SHAPES,
+        dtype="float64",
+        name="from.npz",
+        value=1.0,
+        **meta,
+    ):
         rng = np.random.default_rng(1)
-        params = {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+        params = {
+            key: (value * rng.normal(size=shape)).astype(dtype) for key, shape in shapes.items()
+        }
         arrays = params | {"adam_m/W": np.ones((3, 2)), "log/time": np.ones(1)}
         saved = Settings(**MODEL, epoch=99, seed=5, lr=0.5).as_dict()
         saved = saved if settings is None else settings
         meta = {"program": program, "settings": saved, "params": list(params)} | meta
-        checkpoint.save(tmp_path / "from.npz", arrays, meta)
-        return tmp_path / "from.npz", params
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(path, arrays, meta)
+        return path, params
 
     return write
 
 
-def run_from(path, *argv, program="vrnn_gmm"):
-    argv = ["--init_from", str(path), "--save_path", str(path.parent / "new"), *argv]
-    return Run.from_command_line(program, {"blizzard": {}, "iamondb": {}}, "", argv)
+def run_of(*argv):
+    return Run.from_command_line("vrnn_gmm", {"blizzard": {}, "iamondb": {}}, "", argv)
+
+
+def run_from(path, *argv):
+    return run_of("--init_from", str(path), "--save_path", str(path.parent / "new"), *argv)
 
 
 @pytest.mark.parametrize("floatX", ["float32", "float64"])
@@ -167,9 +200,16 @@ def test_without_init_from_parameters_stay(trained):
     path, _ = trained()
     p = sharedX(np.zeros((3, 2)), "W")
     Run("vrnn_gmm", Settings()).init_from({"W": p})
-    # A resumed run has the parameters of its own checkpoint, and the file may be gone.
-    Run("vrnn_gmm", Settings(init_from=str(path), resume="x.npz"), loaded=({}, {})).init_from({})
+    # A resumed run has the parameters of its own checkpoint.
+    Run("vrnn_gmm", Settings(init_from=str(path), resume="x.npz")).init_from({"W": p})
     assert not p.get_value().any()
+
+
+def test_a_run_that_is_made_in_code_starts_from_its_checkpoint(trained):
+    path, params = trained()
+    new = {name: sharedX(np.zeros(shape), name) for name, shape in SHAPES.items()}
+    Run("vrnn_gmm", Settings(init_from=str(path))).init_from(new)
+    np.testing.assert_array_equal(new["b"].get_value(), params["b"].astype(new["b"].dtype))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +226,7 @@ def test_init_from_another_model(trained, shapes, problem):
     with pytest.raises(UserError) as error:
         run_from(path).init_from(new)
     assert problem in str(error.value)
-    assert str(error.value).endswith("which are then those of the checkpoint")
+    assert str(error.value).endswith("give those that it was trained with")
     assert not any(p.get_value().any() for p in new.values())
 
 
@@ -194,15 +234,107 @@ def test_init_from_another_model(trained, shapes, problem):
     ("meta", "argv", "message"),
     [
         ({"program": "rnn_gmm_1"}, (), "is a checkpoint of rnn_gmm_1, not of vrnn_gmm"),
-        ({"settings": 3}, (), "it has no settings"),
-        ({"settings": {"rnn_dim": "many"}}, (), "the checkpoint has rnn_dim 'many'"),
-        ({}, ("--resume",), "--resume goes on with its own parameters; leave --init_from"),
+        ({"settings": 3}, (), "is not a whole checkpoint of this program ("),
+        ({"settings": {"rnn_dim": "many"}}, (), "this program (its rnn_dim is 'many')"),
+        ({"settings": {"rnn_dim": True}}, (), "this program (its rnn_dim is True)"),
+        ({"settings": {"rnn_dim": 0}}, (), "this program (rnn_dim is 0; it must be at least 1)"),
+        ({"params": 3}, (), "is not a whole checkpoint of this program ("),
+        ({"params": ["W", "gone"]}, (), "is not a whole checkpoint of this program ('gone')"),
+        ({"value": np.inf}, (), "entries in W that are no finite numbers"),
+        ({"dtype": "int32"}, (), "entries in W that are no finite numbers"),
+        ({}, ("--x_dim", "9"), "x_dim is 9, but 7 there; leave out x_dim"),
+        ({}, ("--dataset", "iamondb"), "dataset is iamondb, but blizzard there; leave out dataset"),
+        ({}, ("--rnn", "gru2"), "rnn is gru2, but gru there"),  # of the same shapes
+        ({}, ("--depth", "2", "--z_dim", "9"), "leave out z_dim, depth (the checkpoint decides)"),
     ],
 )
 def test_init_from_refuses(trained, meta, argv, message):
+    """Before anything is written."""
     path, _ = trained(**meta)
     with pytest.raises(UserError, match=re.escape(message)):
         run_from(path, *argv)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_settings_of_the_model_that_may_be_given(trained, tmp_path):
+    """The checkpoint's own, such as in its settings file; the sigmoid; those that it lacks."""
+    path, _ = trained()
+    (tmp_path / "same.txt").write_text("x_dim 7\nrnn gru\nepoch 3\n")
+    args = run_from(path, str(tmp_path / "same.txt"), "--sigmoid", "plain").args
+    assert (args.x_dim, args.rnn, args.epoch, args.sigmoid) == (7, "gru", 3, "plain")
+    path, _ = trained(settings={"rnn": "gru"}, name="imported.npz")
+    args = run_from(path, "--x_dim", "9").args
+    assert (args.x_dim, args.rnn) == (9, "gru")
+
+
+def resumable(trained, name, **settings):
+    """Write a checkpoint that can be resumed, of a run that had another starting point."""
+    saved = Settings(**MODEL | settings).as_dict()
+    return trained(name=name, settings=saved, n_logged=0)[0]
+
+
+def test_a_resumed_run_does_not_read_its_starting_point(trained, tmp_path):
+    """The same command line with --resume; the file that it started from is gone."""
+    path = resumable(trained, "new/vrnn_gmm_1.npz", init_from="gone.npz")
+    for argv in (["--resume", str(path)], ["--resume", "--save_path", str(path.parent)]):
+        args = run_of("--init_from", "gone.npz", *argv).args
+        assert (args.resume, args.init_from) == (str(path), "gone.npz")
+        assert {key: getattr(args, key) for key in MODEL} == MODEL
+    with pytest.raises(UserError, match=r"init_from is b.npz, the checkpoint has gone.npz"):
+        run_of("--init_from", "b.npz", "--resume", str(path))
+
+
+def test_a_resumed_run_is_found_in_the_folder_of_its_model(trained, tmp_path, monkeypatch):
+    """The folder has the name of the recurrence, which only the starting point says."""
+    monkeypatch.chdir(tmp_path)
+    trained()
+    resumable(trained, "runs/blizzard_demo_gru/vrnn_gmm_1.npz", init_from="from.npz")
+    args = run_of("--init_from", "from.npz", "--resume").args
+    assert args.resume == str(Path("runs/blizzard_demo_gru/vrnn_gmm_1.npz"))
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        ("vrnn_gmm_1_best.npz", True),
+        ("vrnn_gmm_1_40updates.npz", True),
+        ("vrnn_gmm_10.npz", False),
+        ("vrnn_gmm_2_best.npz", False),
+        ("other/vrnn_gmm_1.npz", False),
+    ],
+)
+def test_a_run_does_not_replace_its_starting_point(name, replaced, tmp_path):
+    args = Settings(save_path=str(tmp_path), init_from=str(tmp_path / name))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    files = RunFiles.of("vrnn_gmm", args)
+    if replaced:
+        with pytest.raises(UserError, match="from which it starts; give another --trial"):
+            start_log(files, args)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        args = dataclasses.replace(args, resume="x.npz")
+    start_log(files, args)
+
+
+class Reached(Exception):
+    pass
+
+
+@pytest.mark.parametrize("dataset", OF_DATASET)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_starts_from_the_checkpoint(name, dataset, folders, tmp_path, monkeypatch):  # noqa: F811
+    """With the parameters of its model, before anything is compiled."""
+
+    def init_from(run, params):
+        raise Reached(list(params))
+
+    run = PROGRAMS[name].run_of(flags(dataset, folders[dataset], tmp_path))
+    monkeypatch.setattr(Run, "init_from", init_from)
+    monkeypatch.setattr(run, "compiler", Uncompiled())
+    monkeypatch.setattr(Uncompiled, "function", None)
+    with pytest.raises(Reached) as reached:
+        PROGRAMS[name].mainloop(run)
+    assert reached.value.args[0] == list(PROGRAMS[name].make_net(run.args).params)
 
 
 def test_init_from_what_is_no_checkpoint(tmp_path):
@@ -215,7 +347,7 @@ def test_init_from_what_is_no_checkpoint(tmp_path):
 @pytest.mark.parametrize("flag", ["--kl_anneal", "--free_bits"])
 def test_a_program_without_latent_variable_refuses_its_knobs(flag, tmp_path):
     argv = ["--save_path", str(tmp_path), flag, "3"]
-    with pytest.raises(UserError, match=f"rnn_gmm has no latent variable z; leave {flag}"):
+    with pytest.raises(UserError, match=f"rnn_gmm has no latent variable z; leave out {flag}"):
         PROGRAMS["rnn_gmm"].run_of(argv)
     assert getattr(PROGRAMS["vrnn_gmm"].run_of(argv).args, flag[2:]) == 3
 

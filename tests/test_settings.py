@@ -87,7 +87,7 @@ def test_demo_is_smaller_and_otherwise_the_same():
     assert demo.data_path is None
     for key in ("batch_size", "z_dim", "num_k", "rnn_dim", "x2s_dim", "p_x_dim", "depth"):
         assert getattr(demo, key) < getattr(full, key), key
-    for key in ("x_dim", "epoch", "reset_freq", "dataset", "seed", "floatX"):
+    for key in ("x_dim", "reset_freq", "dataset", "seed", "floatX"):
         assert getattr(demo, key) == getattr(full, key), key
 
 
@@ -154,7 +154,9 @@ def test_as_text_reads_back(config):
     args = resolve(
         *("--data_path", "my data#1/", "--save_path", "out", "--lr", "1.25e-5", "--seed", "3"),
         *("--max_updates", "17", "--floatX", "float64", "--backend", "c", "--quiet"),
-        *("--noise", "mrg", "--mrg_seed", "4242"),
+        *("--noise", "mrg", "--mrg_seed", "4242", "--screen", "original", "--clip", "1.5"),
+        *("--lr_schedule", "exponential:1.001:1e-9", "--kl_anneal", "7", "--free_bits", "2e-3"),
+        *("--patience", "3", "--init_from", "runs/a b.npz"),
     )
     assert resolve("--config", config(args.as_text())) == args
     assert all(line.count(" ") >= 1 for line in args.as_text().splitlines())
@@ -206,8 +208,9 @@ def test_unknown_flag_like_no_other(argv):
 
 
 def test_abbreviated_flag_is_unknown():
-    """Else --rnn would one day mean another setting."""
-    assert "--rnn" in refused("--rnn", "5")
+    """Else --batch would one day mean another setting."""
+    message = refused("--batch", "5")
+    assert message.startswith("unrecognized arguments: --batch; did you mean --batch_size?")
 
 
 @pytest.mark.parametrize(
@@ -314,6 +317,21 @@ def test_not_one_of_the_choices(config, key, value, source):
     assert "choose" in message
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("rnn", "lstn", "; did you mean lstm?"),
+        ("rnn", "GRU", "; did you mean gru?"),
+        ("floatX", "flaot32", "; did you mean float32?"),
+        ("on_nan", "ignore", "stop, skip, original"),  # none is near
+    ],
+)
+@pytest.mark.parametrize("source", ["flag", "file"])
+def test_the_nearest_choice_is_suggested(config, key, value, hint, source):
+    argv = (f"--{key}", value) if source == "flag" else ("--config", config(f"{key} {value}\n"))
+    assert refused(*argv).endswith(hint)
+
+
 @pytest.mark.parametrize("key", ["data_path", "save_path", "sample_path"])
 def test_empty_path(key):
     """What an unset shell variable gives: ``--data_path "$DATA"``."""
@@ -350,7 +368,8 @@ def test_a_setting_that_is_newer_than_the_checkpoint_had_its_default():
 
 
 def test_a_data_set_that_the_program_does_not_have():
-    assert "invalid choice: 'digits' (choose from" in refused("--dataset", "digits")
+    message = refused("--dataset", "digits")
+    assert message == "dataset is 'digits'; choose one that this program has: blizzard"
 
 
 def test_a_file_with_a_data_set_that_the_program_does_not_have(config):
@@ -405,18 +424,42 @@ def test_no_schedule():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cosin:1:2:3", "or cosine:WARMUP:END:FACTOR, such as cosine:100:5000:0.01"),
-        ("linear", "write linear:START:END:FACTOR"),
-        ("linear:1:2:3:4", "write linear:START:END:FACTOR"),
-        ("linear:1.5:2:0.1", "START of linear:START:END:FACTOR must be a whole number, not '1.5'"),
-        ("exponential:a:0", "FACTOR of exponential:FACTOR:MIN_LR must be a number, not 'a'"),
-        ("exponential:nan:0", "FACTOR must be finite"),
+        ("linear", "it has 0 arguments, not 3"),
+        ("linear:1:2:3:4", "it has 4 arguments, not 3"),
+        ("linear:1.5:2:0.1", "START is '1.5'; it must be a whole number"),
+        ("exponential:a:0", "FACTOR is 'a'; it must be a number"),
+        ("exponential:nan:0", "FACTOR is nan; it must be finite"),
         ("linear:0:2:0.1", "start is 0 and end 2; give 0 < start < end"),
         ("cosine:9:2:0.1", "warmup is 9 and end 2; give 0 <= warmup < end"),
+        ("linear:1:2:10", "FACTOR is 10; the rate ends at FACTOR times lr, give 0 to 1"),
+        ("cosine:1:2:10", "FACTOR is 10; the rate ends at FACTOR times lr, give 0 to 1"),
+        ("exponential:0.999:0", "FACTOR is 0.999; the rate is divided by it, give one above 1"),
+        ("exponential:2:-1", "MIN_LR is -1; give 0 or more, less than lr"),
     ],
 )
 def test_what_is_no_schedule(text, message):
-    assert message in refused("--lr_schedule", text)
+    """The message has the form, and an example that is right."""
+    shown = refused("--lr_schedule", text)
+    assert shown.startswith(f"lr_schedule is {text!r}: {message}")
+    form, example = re.fullmatch(r".* \(write (\S+), such as (\S+)\)", shown).groups()
+    assert form.partition(":")[0] == text.partition(":")[0]
+    assert schedule_of(example, Settings.lr)
+
+
+def test_no_such_schedule():
+    message = refused("--lr_schedule", "cosin:1:2:3")
+    assert message.startswith("lr_schedule is 'cosin:1:2:3'; write linear:START:END:FACTOR (such ")
+    examples = re.findall(r"such as (\S+)\)", message)
+    assert [type(schedule_of(example)) for example in examples] == [
+        LrLinearDecay,
+        LrExponentialDecay,
+        LrCosine,
+    ]
+
+
+def test_a_schedule_does_not_end_above_the_learning_rate():
+    with pytest.raises(UserError, match=r"MIN_LR is 0.01; give 0 or more, less than lr, 0.001"):
+        schedule_of("exponential:2:0.01", 0.001)
 
 
 @pytest.mark.parametrize(
@@ -428,7 +471,7 @@ def test_what_is_no_schedule(text, message):
         ("--free_bits", "inf", "free_bits is inf; it must be a number below inf"),
         ("--clip", "0", "clip is 0.0; it must be a number above 0"),
         ("--patience", "0", "patience is 0; it must be at least 1"),
-        ("--screen", "long", "invalid choice: 'long'"),
+        ("--screen", "long", "screen is 'long'; choose one of: short, original"),
     ],
 )
 def test_knobs_out_of_range(flag, value, message):
@@ -461,6 +504,11 @@ def test_toml(toml):
         assert (args.trial, args.quiet, args.rnn_dim, args.rnn) == (3, True, 7, "gru")
         assert (args.lr, args.epoch, args.free_bits) == (1.0, 6, 0.05)
         assert type(args.lr) is float
+
+
+def test_toml_by_an_ending_in_capitals(tmp_path):
+    (tmp_path / "RUN.TOML").write_text("lr = 2")
+    assert resolve(str(tmp_path / "RUN.TOML")).lr == 2.0
 
 
 @pytest.mark.parametrize(
@@ -510,7 +558,7 @@ def test_help_shows_the_defaults(capsys):
         ("--screen {short,original}", "block [short]"),
     ):
         assert default in text.split(flag)[-1].split(" --")[0]
-    assert "Values in brackets are the defaults." in text
+    assert "Values in brackets are the defaults; those that depend on the data set" in text
 
 
 @pytest.mark.parametrize(
@@ -522,6 +570,8 @@ def test_help_shows_the_defaults(capsys):
         ("--batch-size", "--batch_size"),
         ("--bach_size", "--batch_size"),
         ("--rnndim", "--rnn_dim"),
+        ("--Batch-Size", "--batch_size"),
+        ("--FLOAT_X", "--floatX"),
         ("--zdim", "--z_dim"),
         ("--lrr", "--lr"),
         ("--sed", "--seed"),
@@ -559,6 +609,15 @@ def test_a_slip_of_the_pen_is_corrected(given, meant):
         "--name",
         "--learning_rate",
         "--version",
+        "--units",
+        "--num_workers",
+        "--train",
+        "--alpha",
+        "--port",
+        "--samples",
+        "--width",
+        "--embed",
+        "--out",
     ],
 )
 def test_nothing_is_suggested_for_another_word(given):

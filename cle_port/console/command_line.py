@@ -21,7 +21,9 @@ NEAR = 0.75  # of difflib's ratio: a letter or two of a short word
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that was probably meant: the beginning of one, or a slip of the pen.
+    """Return the known word that was probably meant: by a slip of the pen, or by its beginning.
+
+    Case does not count, nor whether words are joined by a dash or an underscore.
 
     Parameters
     ----------
@@ -33,10 +35,14 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     str or None
         None if no word is near.
     """
-    words = list(known)
-    longer = [other for other in words if len(word) > 2 and other.startswith(word)]
-    near = difflib.get_close_matches(word, words, n=1, cutoff=NEAR)
-    return next(iter([*near, *longer]), None)
+
+    def plain(word: str) -> str:
+        return word.lower().replace("-", "_")
+
+    words, given = {plain(other): other for other in known}, plain(word)
+    longer = [other for other in words if len(given) > 3 and other.startswith(given)]
+    near = difflib.get_close_matches(given, words, n=1, cutoff=NEAR)
+    return next((words[other] for other in [*near, *longer]), None)
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,9 +8,9 @@ Stages of writing a line, in the order of the functions below::
         |
     plan_line       text -> a list of `Trace`s, the path of the pen from
         |           touching down to lifting
-    move_pen        -> position of the pen every 20 ms
+    move_pen        -> position of the pen every 10 ms
         |
-    write_line      -> tremor, integer coordinates, pen bits
+    write_line      -> tremor, lost points, integer coordinates, pen bits
 
 The movement follows the sigma-lognormal model (Plamondon, Biological Cybernetics
 72, 1995; O'Reilly and Plamondon, Pattern Recognition 42, 2009).  Each stroke
@@ -33,7 +33,8 @@ from scipy.special import ndtr
 
 from datasets.hdf5.lines import Line
 
-SAMPLE_TIME = 0.02  # s between two points
+SAMPLE_TIME = 0.01  # s between two points
+LOST = 0.4  # share of points that the tablet does not report
 STROKE_TIME = 0.062  # s, duration of a stroke as long as a small letter is high
 SHAPE = 0.22  # shape parameter of the lognormal; its limit 0 is a Gaussian speed profile
 
@@ -314,7 +315,7 @@ def move_pen(trace: Trace, writer: Writer) -> Array:
     Returns
     -------
     ndarray, shape (points, 2)
-        Position every 20 ms, in heights of an x.
+        Position every 10 ms, in heights of an x.
     """
     targets = np.array(trace.targets)
     chord = np.diff(targets, axis=0)
@@ -335,6 +336,17 @@ def move_pen(trace: Trace, writer: Writer) -> Array:
     x = np.sum(radius * (np.sin(angle) - np.sin(start)), axis=1)
     y = np.sum(radius * (np.cos(start) - np.cos(angle)), axis=1)
     return targets[0] + np.stack([x, y], axis=1)
+
+
+def _reported(n: int, rng: Generator) -> NDArray[np.bool_]:
+    """Which points of a trace the tablet reports: its first and last, and a part of the others.
+
+    So the next point is one step of the pen away, or two, or three: several modes, which
+    one Gaussian cannot follow.
+    """
+    reported = rng.random(n) >= LOST
+    reported[[0, -1]] = True
+    return reported
 
 
 def write_line(text: str, writer: Writer, rng: Generator) -> Line:
@@ -362,6 +374,7 @@ def write_line(text: str, writer: Writer, rng: Generator) -> Line:
         points = np.rint(origin + writer.size * (position + writer.tremor * noise)).astype(np.int64)
         moved = np.any(points[1:] != points[:-1], axis=1)
         points = points[np.concatenate([[True], moved])]  # a tablet reports only movement
+        points = points[_reported(len(points), rng)]
         pen = np.zeros((len(points), 1), dtype=np.int64)
         pen[-1] = 1
         parts.append(np.concatenate([pen, points], axis=1))

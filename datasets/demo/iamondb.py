@@ -31,7 +31,7 @@ VERSION = 2
 N_LINES = {"train": 800, "valid": 100}
 SEED = 0
 MOST_LINES = 1000  # per drawing
-N_POINTS = range(40, 201)  # per line; the longest line determines the cost of a batch
+N_POINTS = range(50, 241)  # per line; the longest line determines the cost of a batch
 
 COMMON = (
     "a above after again all along also an and any are around as ask at away back be because been "

@@ -148,11 +148,24 @@ def _check_free(files: RunFiles, args: Settings) -> None:
     path = files.checkpoint
     if path.is_dir():
         raise UserError(f"{path} is a folder; remove it or choose another --save_path")
+    if args.init_from and not args.resume and _is_of_run(Path(args.init_from), path):
+        raise UserError(
+            f"this run would replace {args.init_from}, from which it starts; "
+            "give another --trial or --save_path"
+        )
     if not path.exists() or (args.resume and path.samefile(args.resume)):
         return
     raise UserError(
         f"{path.parent} has a run of this name, whose {path.name} would be replaced: "
         "go on with it by --resume, or give another --trial or --save_path"
+    )
+
+
+def _is_of_run(path: Path, checkpoint: Path) -> bool:
+    """Whether a file is one of the checkpoints of the run whose newest one is ``checkpoint``."""
+    is_beside = path.resolve().parent == checkpoint.resolve().parent
+    return is_beside and (
+        path.stem == checkpoint.stem or path.stem.startswith(f"{checkpoint.stem}_")
     )
 
 

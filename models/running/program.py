@@ -59,7 +59,7 @@ class Program(NamedTuple):
         run = Run.from_command_line(self.name, self.widths, self.doc, argv, extensions)
         for key in ("kl_anneal", "free_bits"):
             if getattr(run.args, key) and not self.latent:
-                raise UserError(f"{self.name} has no latent variable z; leave --{key}")
+                raise UserError(f"{self.name} has no latent variable z; leave out --{key}")
         return run
 
     def mainloop(self, run: Run) -> Training:

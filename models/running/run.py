@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
@@ -16,6 +17,7 @@ from cle_port.console.progress import elapsed_time
 from cle_port.data import Iterator
 from cle_port.data.noise import MRGNoise, Noise, NormalNoise
 from cle_port.errors import UserError
+from cle_port.files.npz import DAMAGE
 from cle_port.graph import Compiler, blas
 from cle_port.graph.backend import choose
 from cle_port.graph.devices import (
@@ -48,12 +50,12 @@ from models.running.files import RunFiles, start_log, write_settings
 from models.running.screen import LatentWatch, ShortScreen
 from models.settings import (
     LAST,
-    OF_THE_MODEL,
     Settings,
     check_changes,
+    check_same_model,
     parse,
     schedule_of,
-    taken_over,
+    settings_of_model,
 )
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,8 @@ class Run:
         Settings that differ from that checkpoint's, see `check_changes`.
     extensions : sequence of Extension, optional
         The caller's own.
+    start : mapping of str to ndarray, optional
+        Parameters of the checkpoint ``args.init_from``, if it has been read already.
 
     Attributes
     ----------
@@ -91,7 +95,7 @@ class Run:
     Raises
     ------
     UserError
-        If the backend is not installed.
+        If the backend is not installed, or the learning rate would rise by its schedule.
     """
 
     def __init__(
@@ -102,17 +106,20 @@ class Run:
         loaded: State | None = None,
         changes: Mapping[str, str] | None = None,
         extensions: Sequence[Extension] = (),
+        start: Mapping[str, NDArray] | None = None,
     ) -> None:
         self.program = program
         self.args = args
         self.name = f"{program}_{args.trial}"
         self.files = RunFiles.of(program, args)
+        schedule_of(args.lr_schedule, args.lr)  # refuses one that begins above this rate
         backend, self._why_backend = choose(args.backend)
         self.compiler = Compiler(backend, args.devices, args.graph, args.memory)
         self.changes = dict(changes or {})
         self._data = data
         self._loaded = loaded
         self._extensions = list(extensions)
+        self._start = start
         self._facts: dict[str, str] = {}
 
     @classmethod
@@ -125,6 +132,8 @@ class Run:
         extensions: Sequence[Extension] = (),
     ) -> Run:
         """Resolve the settings of a run; a resumed run takes those of its checkpoint.
+
+        A run that starts from another one (``--init_from``) takes those of its model.
 
         Parameters
         ----------
@@ -142,18 +151,19 @@ class Run:
         Raises
         ------
         UserError
-            If a setting is wrong, or the checkpoint cannot be resumed with it.
+            If a setting is wrong, or the checkpoint cannot be resumed or started from with it.
         """
         args = parse(argv, doc, widths)
-        if args.resume is not None and args.init_from is not None:
-            raise UserError("--resume goes on with its own parameters; leave --init_from")
-        if args.init_from is not None:
-            loaded = checkpoint.load(args.init_from)
-            of_model = settings_of_model(program, args.init_from, loaded[1])
+        start = None
+        # A resumed run has its own parameters, but --resume without a path needs the model's
+        # settings: the default folder depends on them.
+        in_default_folder = args.resume == LAST and args.save_path is None
+        if args.init_from is not None and (args.resume is None or in_default_folder):
+            start, of_model = starting_point(program, args.init_from)
             args = parse(argv, doc, widths, of_model)
-            return cls(program, args, loaded=loaded, extensions=extensions)
+            check_same_model(of_model, args)
         if args.resume is None:
-            return cls(program, args, extensions=extensions)
+            return cls(program, args, extensions=extensions, start=start)
         own = RunFiles.of(program, args).checkpoint
         path = own if args.resume == LAST else Path(args.resume)
         loaded = checkpoint.load(path)  # all of it, so that a damaged file is refused first
@@ -281,11 +291,10 @@ class Run:
             If names or shapes differ.
         """
         args = self.args
-        if args.init_from is None or args.resume is not None or self._loaded is None:
+        if args.init_from is None or args.resume is not None:
             return
-        arrays, meta = self._loaded
-        self._loaded = None
-        values = {name: arrays[name] for name in meta["params"] if name in arrays}
+        values = self._start or starting_point(self.program, args.init_from)[0]
+        self._start = None  # frees a second copy of the parameters
         like = {name: p.get_value(borrow=True).shape for name, p in params.items()}
         found = {name: value.shape for name, value in values.items()}
         different = [name for name in {**like, **found} if like.get(name) != found.get(name)]
@@ -293,8 +302,9 @@ class Run:
             name = different[0]
             raise UserError(
                 f"{args.init_from} is of another model: {len(different)} arrays differ, {name} is "
-                f"{found.get(name, 'not there')} where the model has {like.get(name, 'nothing')}; "
-                "leave out the settings of the model, which are then those of the checkpoint"
+                f"{found.get(name, 'not there')} where the model has {like.get(name, 'nothing')}, "
+                "and the file does not name the settings that it needs; give those that it was "
+                "trained with"
             )
         for name, p in params.items():
             p.set_value(values[name].astype(p.dtype))
@@ -310,7 +320,7 @@ class Run:
         logger.info("%s: %d parameters in %d arrays", self.program, n_param, len(params))
         facts = {
             **self._facts,
-            "learning": f"{args.epoch} epochs, rate {args.lr:g}",
+            "learning": ", ".join([f"{args.epoch} epochs, rate {args.lr:g}", *self._knobs()]),
             "backend": f"{backend} ({reason}), {args.floatX}",
             "writes to": str(self.files.folder),
         }
@@ -351,7 +361,7 @@ class Run:
         """
         args = self.args
         optional = (
-            schedule_of(args.lr_schedule),
+            schedule_of(args.lr_schedule, args.lr),
             None if args.patience is None else Patience(channel, args.patience),
             None if args.max_updates is None else UpdateCount(args.max_updates),
         )
@@ -400,6 +410,12 @@ class Run:
         lr = self.args.lr
         return f"{lr:f}" if self.args.screen == "original" else f"{lr:g}"
 
+    def _knobs(self) -> list[str]:
+        """Settings that are on and that the original does not have, as text."""
+        keys = ("lr_schedule", "clip", "kl_anneal", "free_bits", "patience")
+        given = {key: getattr(self.args, key) for key in keys}
+        return [f"{key} {v}" for key, v in given.items() if v != getattr(Settings, key)]
+
     def _screen(self) -> Screen:
         args = self.args
         return OriginalScreen() if args.screen == "original" else ShortScreen(args.dataset)
@@ -423,19 +439,37 @@ def check_program(program: str, path: str | Path, meta: Mapping[str, Any]) -> No
         raise UserError(f"{path} is a checkpoint of {meta.get('program')}, not of {program}")
 
 
-def settings_of_model(program: str, path: str | Path, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a checkpoint that its parameters depend on.
+def starting_point(
+    program: str, path: str | Path
+) -> tuple[dict[str, NDArray], dict[str, str | int]]:
+    """Read what ``--init_from`` takes from a checkpoint.
+
+    Returns
+    -------
+    params : dict of str to ndarray
+    of_model : dict of str to str or int
+        Settings of the model, as far as the checkpoint has them.
 
     Raises
     ------
     UserError
-        If it is of another program, or has no usable settings.
+        If it is no whole checkpoint, of another program, or has parameters that are not
+        finite.
     """
+    arrays, meta = checkpoint.load(path)
     check_program(program, path, meta)
-    saved = meta.get("settings")
-    if not isinstance(saved, dict):
-        raise checkpoint.damaged(path, "it has no settings")
-    return taken_over({key: value for key, value in saved.items() if key in OF_THE_MODEL})
+    try:
+        of_model = settings_of_model(meta.get("settings", {}))
+        params = {name: arrays[name] for name in meta["params"]}
+    except (*DAMAGE, UserError) as error:
+        raise checkpoint.damaged(path, error) from error
+    for name, value in params.items():
+        if value.dtype.kind != "f" or not np.isfinite(value).all():
+            raise UserError(
+                f"{path} has entries in {name} that are no finite numbers; "
+                "give an earlier checkpoint, from before training went wrong"
+            )
+    return params, of_model
 
 
 def noise_streams(args: Settings, dim: int, n: int) -> list[Noise]:
