@@ -45,6 +45,11 @@ FFT_SIZE = 800  # samples: a frame of 2 * FRAME, and 40 ms for its resonances to
 SPEECH_LEVEL = -21.0  # dB re full scale, root mean square of the voiced part
 NOISE_LEVEL = -55.0  # dB re full scale, noise of the microphone and the room
 PEAK = 0.9  # of full scale, the largest magnitude of the speech
+# The voice chants on one note, and hardly moves from it.  A frame of 200 samples holds two of its
+# periods, so that one frame looks like the next: a small model learns within minutes to hold a note.
+PITCH = (157.0, 163.0)  # Hz, where phrases begin
+LIVELINESS = 0.05  # of the changes of pitch in speech
+SOFTNESS = 600.0  # Hz, above which the spectrum of the voice falls
 
 Array = NDArray[np.float64]
 Spectra = NDArray[np.complex128]
@@ -93,7 +98,7 @@ class Sound:
 
 def _vowel(*formants: float) -> tuple[Sound, ...]:
     start, end = formants[:3], formants[3:] or None
-    return (Sound(0.17 if end else 0.12, start, end, voice=1.0, breath=0.15),)
+    return (Sound(0.17 if end else 0.12, start, end, voice=1.0, breath=0.05),)
 
 
 def _voiced(duration: float, *formants: float, voice: float, nasal: float = 0.0) -> Sound:
@@ -385,7 +390,7 @@ def _pitch_contour(pieces: Sequence[Piece], rng: Generator) -> Array:
     """
     n = sum(piece.frames for piece in pieces)
     time = np.arange(n) * FRAME / SAMPLE_RATE
-    log_pitch = np.log(rng.uniform(195.0, 225.0)) - 0.25 * time / time[-1]
+    log_pitch = -0.25 * time / time[-1]
     centres = np.cumsum([piece.frames for piece in pieces]) * FRAME / SAMPLE_RATE
     for piece, centre in zip(pieces, centres):
         log_pitch += piece.accent * np.exp(-0.5 * ((time - centre + 0.06) / 0.08) ** 2)
@@ -393,7 +398,7 @@ def _pitch_contour(pieces: Sequence[Piece], rng: Generator) -> Array:
     spoken = np.flatnonzero([piece.sound.voice > 0 for piece in pieces])[-1]
     log_pitch += ending / (1 + np.exp(-(time - centres[spoken] + 0.12) / 0.04))
     drift = gaussian_filter1d(rng.standard_normal(n), 8.0, mode="nearest")
-    return np.exp(log_pitch + 0.03 * drift)
+    return rng.uniform(*PITCH) * np.exp(LIVELINESS * (log_pitch + 0.03 * drift))
 
 
 # ----------------------------------------------------------------------------------------
@@ -417,9 +422,9 @@ def glottal_source(tracks: Tracks, rng: Generator) -> Array:
         Sound pressure, which is the derivative of the flow of air.
     """
     pitch = _to_samples(tracks.pitch)
-    # Periods vary: their lengths by 0.8 % ("jitter"), their amplitudes by 5 % ("shimmer").
+    # Periods vary: their lengths by 0.2 % ("jitter"), their amplitudes by 5 % ("shimmer").
     period = np.cumsum(pitch / SAMPLE_RATE).astype(np.int64)
-    jitter = 1 + 0.008 * rng.standard_normal(period[-1] + 1)
+    jitter = 1 + 0.002 * rng.standard_normal(period[-1] + 1)
     shimmer = 1 + 0.05 * rng.standard_normal(period[-1] + 1)
     phase = np.cumsum(pitch * jitter[period] / SAMPLE_RATE)
 
@@ -427,8 +432,8 @@ def glottal_source(tracks: Tracks, rng: Generator) -> Array:
     # The lips radiate the derivative of the flow.  A finite difference averages the derivative
     # over one sample, so its jump at closure causes little aliasing.
     pulses = np.diff(flow, prepend=0.0) * SAMPLE_RATE / pitch
-    # Real folds close gradually: lower the spectrum by 6 dB per octave above 4 kHz.
-    pole = math.exp(-2 * math.pi * 4000.0 / SAMPLE_RATE)
+    # Folds close gradually, in a soft voice more so: lower the spectrum by 6 dB per octave.
+    pole = math.exp(-2 * math.pi * SOFTNESS / SAMPLE_RATE)
     pulses = _smoothed(pulses * shimmer[period], 1 - pole, pole)
 
     voice = _to_samples(tracks.voice)
