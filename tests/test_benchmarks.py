@@ -5,18 +5,22 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import json
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from benchmarks import compare, data, left_behind, memory, problem
+from benchmarks import compare, data, demo, left_behind, memory, problem
 from benchmarks.__main__ import TITLES, commands
 from benchmarks.common import NAMED, table
 from benchmarks.growth import Figures, report
 from benchmarks.peers.gemm import products, with_numpy
+from cle_port.errors import UserError
 from compare.original import recorder
 from datasets.hdf5.rows import HDF5Rows
 from models.settings import Settings
@@ -183,3 +187,95 @@ def test_peers_compute_what_ours_does(dataset, tmp_path):
 def test_settings_are_of_the_programs():
     for values in NAMED.values():
         Settings(**values)
+
+
+# --- the demo's table --------------------------------------------------------------------
+
+# Bound at the best of three steps, by model and seed; the last step is never the best.
+DEMO_BOUNDS = {
+    "rnn_gauss": (9.0, 11.0),
+    "vrnn_gauss": (4.0, 5.0),
+    "rnn_gmm": (3.0, 2.0),
+    "vrnn_gmm": (1.0, 2.5),
+}
+
+
+@pytest.fixture
+def demo_runs(tmp_path):
+    """Folder of complete runs of two seeds, as `benchmarks.demo` leaves them."""
+    for program, bounds in DEMO_BOUNDS.items():
+        for seed, best in enumerate(bounds, start=1):
+            name = "nll_upper_bound" if program.startswith("v") else "nll"
+            folder = demo.folder_of(tmp_path, "blizzard", program, seed)
+            folder.mkdir(parents=True)
+            steps = [
+                {"batch_seen": 10 * step, f"valid_{name}": best + off, f"train_{name}": best - 2}
+                for step, off in enumerate((-5.0, 0.0, 0.5))
+            ]
+            if program.startswith("v"):
+                for step in steps:
+                    step |= {"valid_kl_term": 1.5, "valid_kl_by_dim": [1.49, 0.01, 0.0, 0.02]}
+            text = "".join(json.dumps(step) + "\n" for step in steps)
+            (folder / f"{program}_1.jsonl").write_text(text)
+            (folder / f"{program}_1_config.txt").write_text("dataset blizzard\nz_dim 4\n")
+            facts = {"seconds": 60.0 + seed, "machine": "CPU, load 1.2", "versions": "numpy 2"}
+            (folder / demo.FACTS).write_text(json.dumps(facts))
+    return tmp_path
+
+
+def test_demo_compares_the_best_steps_seed_by_seed(demo_runs):
+    facts, title, models, gaps = demo.tables(demo_runs, ["blizzard"], 2)
+    assert facts.endswith("CPU; numpy 2.")  # once, without the load
+    assert title == "**Speech, nats a frame**"
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in models.splitlines()[2:]]
+    assert cells[0] == [
+        *("rnn_gauss", "10.00 ± 1.00", "8.00 ± 1.00", "-", "-", "10, 10 of 20", "61 to 62")
+    ]
+    assert cells[3][:5] == ["vrnn_gmm", "1.75 ± 0.75", "-0.25 ± 0.75", "1.50 ± 0.00", "2, 2 of 4"]
+    # Differences of 5 and 6: their error is less than that of either mean.
+    assert gaps.splitlines()[0].endswith("by 5.50 ± 0.50 nats, 11.0 standard errors.")
+    assert gaps.splitlines()[1].endswith("by 0.75 ± 1.25 nats, 0.6 standard errors.")
+
+
+def test_demo_trains_only_what_is_missing(demo_runs, monkeypatch, tmp_path):
+    started = []
+
+    def train(command, **_):
+        started.append(command)
+        folder = Path(command[command.index("--save_path") + 1])
+        folder.mkdir()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", train)
+    missing = demo.folder_of(demo_runs, "blizzard", "rnn_gmm", 2)
+    (missing / demo.FACTS).unlink()  # so it counts as unfinished
+    for program in demo.PROGRAMS:
+        for seed in (1, 2):
+            demo.train(demo_runs, "blizzard", program, seed)
+    (command,) = started
+    assert Path(command[1]).name == "rnn_gmm.py"
+    assert command[command.index("--seed") + 1] == "2"
+    assert [path.name for path in missing.iterdir()] == [demo.FACTS]  # the old files are gone
+
+
+def test_demo_keeps_nothing_of_a_run_that_fails(tmp_path, monkeypatch):
+    def fail(command, **_):
+        return subprocess.CompletedProcess(command, 1, stderr="out of memory")
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(UserError, match="vrnn_gmm on iamondb with seed 1: out of memory"):
+        demo.train(tmp_path, "iamondb", "vrnn_gmm", 1)
+    assert not demo.folder_of(tmp_path, "iamondb", "vrnn_gmm", 1).exists()
+
+
+def test_demo_writes_between_the_marks_only(tmp_path):
+    page = tmp_path / "demo.md"
+    page.write_text(f"before\n{demo.BEGIN}\nold\n{demo.END}\nafter\n")
+    for _ in range(2):
+        demo.write_between(page, "new")
+        assert page.read_text() == f"before\n{demo.BEGIN}\n\nnew\n\n{demo.END}\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(UserError, match="lacks the marks"):
+        demo.write_between(page, "new")
+    with pytest.raises(UserError, match="give another --page"):
+        demo.write_between(tmp_path / "gone.md", "new")

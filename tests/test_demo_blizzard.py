@@ -20,14 +20,19 @@ from datasets.hdf5.rows import HDF5Rows
 from datasets.hdf5.statistics import load_statistics
 from tests.demo_corpora import log_normal
 
-FRAME_SIZE = 40  # samples, 2.5 ms, as in the demo
+FRAME_SIZE = 40  # samples, 2.5 ms: short enough for a regression on few rows
 SEQ_LEN, N_STREAMS = 1600, 8
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     return demo.build(
-        tmp_path_factory.mktemp("demo"), minutes=1.5, n_streams=N_STREAMS, seed=3, quiet=True
+        tmp_path_factory.mktemp("demo"),
+        minutes=1.5,
+        seq_len=SEQ_LEN,
+        n_streams=N_STREAMS,
+        seed=3,
+        quiet=True,
     )
 
 
@@ -114,7 +119,7 @@ def test_building_again_replaces(tmp_path):
         ({"minutes": 0}, "minutes must be above 0 and at most 60, not 0"),
         ({"minutes": float("nan")}, "minutes must be above 0"),
         ({"minutes": 61}, "at most 60, not 61"),
-        ({"minutes": 0.1}, "0.1 minutes are too short .* ask for at least 0.11 minutes"),
+        ({"minutes": 0.1}, "0.1 minutes are too short .* ask for at least 0.14 minutes"),
     ],
 )
 def test_bad_settings(tmp_path, settings, message):
@@ -124,7 +129,7 @@ def test_bad_settings(tmp_path, settings, message):
 
 
 def test_the_named_shortest_length_suffices(tmp_path):
-    demo.build(tmp_path, minutes=0.11, quiet=True)
+    demo.build(tmp_path, minutes=0.14, quiet=True)
 
 
 def test_folder_is_a_file(tmp_path):
@@ -157,7 +162,7 @@ def test_ensure_builds_once(cache, tmp_path):
     assert folder.is_relative_to(tmp_path)
     assert folder.name.startswith(f"v{demo.VERSION}-")
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-    assert HDF5Rows(folder / "blizzard_unseg_tbptt.h5").shape == (2080, 1600)
+    assert HDF5Rows(folder / "blizzard_unseg_tbptt.h5").shape == (1920, 4000)
 
 
 @pytest.mark.parametrize(

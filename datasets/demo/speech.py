@@ -46,7 +46,7 @@ SPEECH_LEVEL = -21.0  # dB re full scale, root mean square of the voiced part
 NOISE_LEVEL = -55.0  # dB re full scale, noise of the microphone and the room
 PEAK = 0.9  # of full scale, the largest magnitude of the speech
 # The voice chants on one note, and hardly moves from it.  A frame of 200 samples holds two of its
-# periods, so that one frame looks like the next: a small model learns within minutes to hold a note.
+# periods, so one frame looks like the next: a small model learns within minutes to hold a note.
 PITCH = (157.0, 163.0)  # Hz, where phrases begin
 LIVELINESS = 0.05  # of the changes of pitch in speech
 SOFTNESS = 600.0  # Hz, above which the spectrum of the voice falls
