@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cle_port.errors import UserError
+from cle_port.files import replace_file
 from models.settings import CONFIG_FOLDER, read_config
 from models.vrnn_gmm import WIDTHS
 
@@ -88,3 +90,23 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |"
         for line in lines
     )
+
+
+def write_between(path: Path, begin: str, text: str, end: str) -> None:
+    """Replace what stands between two marks of a page.
+
+    Raises
+    ------
+    UserError
+        If the page cannot be read or written, or has no marks.
+    """
+    try:
+        page = path.read_text(encoding="utf-8")
+        before, rest = page.split(begin)
+        _, after = rest.split(end)
+        new = f"{before}{begin}\n\n{text}\n\n{end}{after}".encode()
+        replace_file(path, lambda file: file.write(new))
+    except ValueError as error:
+        raise UserError(f"{path} lacks the marks {begin!r} and {end!r}; add them") from error
+    except OSError as error:
+        raise UserError(f"cannot rewrite {path} ({error.strerror}); give another --page") from error

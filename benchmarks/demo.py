@@ -28,11 +28,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import describe_machine, describe_versions, positive, table
+from benchmarks.common import describe_machine, describe_versions, positive, table, write_between
 from cle_port.console.command_line import ended
 from cle_port.console.progress import progress_bar
 from cle_port.errors import UserError
-from cle_port.files import replace_file
 from models.report.logs import read_runs
 from models.report.summary import best_step, bound
 
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     text = "\n\n".join(tables(args.folder, args.datasets, args.seeds))
     print(text)
     if args.page:
-        write_between(Path(args.page), text)
+        write_between(Path(args.page), BEGIN, text, END)
     return 0
 
 
@@ -211,26 +210,6 @@ def standard_error(values: Sequence[float]) -> float:
 def with_error(values: Sequence[float]) -> str:
     """Mean and standard error as text."""
     return f"{mean(values):.2f} ± {standard_error(values):.2f}"
-
-
-def write_between(path: Path, text: str) -> None:
-    """Replace what stands between the marks of the page.
-
-    Raises
-    ------
-    UserError
-        If the page cannot be read or written, or has no marks.
-    """
-    try:
-        page = path.read_text(encoding="utf-8")
-        before, rest = page.split(BEGIN)
-        _, after = rest.split(END)
-        new = f"{before}{BEGIN}\n\n{text}\n\n{END}{after}".encode()
-        replace_file(path, lambda file: file.write(new))
-    except ValueError as error:
-        raise UserError(f"{path} lacks the marks {BEGIN!r} and {END!r}; add them") from error
-    except OSError as error:
-        raise UserError(f"cannot rewrite {path} ({error.strerror}); give another --page") from error
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def trained_cost(
     With w the weight of the KL term and KL_j that of dimension j of z, averaged over
     the frames of the batch::
 
-        recon + w * sum_j max(free_bits, KL_j),    w = min(1, updates so far / kl_anneal)
+        recon + w * n * sum_j max(free_bits, KL_j),    w = min(1, updates so far / kl_anneal)
+
+    n is 1 without a mask, and with one the mean length of the batch's lines.
 
     The monitored bound stays the bound (11).
 

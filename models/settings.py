@@ -297,7 +297,7 @@ class Settings:
         "updates, if z is not used otherwise; the monitored bound stays the bound",
         metavar="N",
         least=1,
-        most=MAX_COUNT,
+        most=2**24,
     )
     free_bits: float = _setting(
         0.0,
@@ -419,12 +419,15 @@ def _numbers(words: Sequence[str], arguments: Mapping[str, type]) -> list[Any]:
     numbers = []
     for (argument, kind), word in zip(arguments.items(), words):
         try:
-            numbers.append(kind(word))
+            number = kind(word)
         except ValueError:
             what = "a whole number" if kind is int else "a number"
-            raise ValueError(f"{argument} is {word!r}; it must be {what}") from None
-        if not math.isfinite(numbers[-1]):
-            raise ValueError(f"{argument} is {word}; it must be finite")
+            raise ValueError(f"{argument} is {word[:40]!r}; it must be {what}") from None
+        if not abs(number) < math.inf:  # also NaN
+            raise ValueError(f"{argument} is {word[:40]}; it must be finite")
+        if abs(number) > MAX_COUNT:
+            raise ValueError(f"{argument} is {word[:40]}; it must be at most {MAX_COUNT}")
+        numbers.append(number)
     return numbers
 
 
@@ -592,7 +595,7 @@ def check_changes(saved: Mapping[str, Any], args: Settings) -> dict[str, str]:
     for item in dataclasses.fields(Settings):
         new, key = getattr(args, item.name), item.name
         old = saved.get(key, item.default)  # a setting that is newer than the checkpoint
-        if "of_call" in item.metadata or old == new:
+        if "of_call" in item.metadata or old == new or _same_file(key, old, new):
             continue
         allowed[key] = f"{new} (checkpoint: {old})"
         if "may_change" not in item.metadata:
@@ -603,6 +606,11 @@ def check_changes(saved: Mapping[str, Any], args: Settings) -> dict[str, str]:
             "leave these out, or start a new run with another --trial or --save_path"
         )
     return allowed
+
+
+def _same_file(key: str, old: Any, new: Any) -> bool:
+    """Whether two spellings of ``--init_from`` name one file."""
+    return key == "init_from" and bool(old and new) and Path(old).resolve() == Path(new).resolve()
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -658,15 +666,15 @@ def _of_lines(text: str, path: str | Path) -> dict[str, Any]:
 def _of_toml(text: str, path: str | Path) -> dict[str, Any]:
     """Settings of a TOML file; tables only group them."""
     try:
-        tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        leaves = list(_leaves(tomllib.loads(text)))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no TOML ({error}); correct it, or see --help") from error
     values: dict[str, Any] = {}
-    for key, value in _leaves(tree):
+    for key, value in leaves:
         wanted = _type_of(key, str(path))
         if key in values:
             raise UserError(f"{path}: {key} is given twice; remove one")
-        if wanted is float and type(value) is int:
+        if wanted is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
         if type(value) is not wanted:
             raise UserError(f"{path}: {key} is {value!r:.40}; it must be {_article(wanted)}")

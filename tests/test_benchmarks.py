@@ -14,10 +14,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
-from benchmarks import compare, data, demo, left_behind, memory, problem
+from benchmarks import compare, data, demo, gap, left_behind, memory, problem
 from benchmarks.__main__ import TITLES, commands
-from benchmarks.common import NAMED, table
+from benchmarks.common import NAMED, table, write_between
 from benchmarks.growth import Figures, report
 from benchmarks.peers.gemm import products, with_numpy
 from cle_port.errors import UserError
@@ -272,10 +273,43 @@ def test_demo_writes_between_the_marks_only(tmp_path):
     page = tmp_path / "demo.md"
     page.write_text(f"before\n{demo.BEGIN}\nold\n{demo.END}\nafter\n")
     for _ in range(2):
-        demo.write_between(page, "new")
+        write_between(page, demo.BEGIN, "new", demo.END)
         assert page.read_text() == f"before\n{demo.BEGIN}\n\nnew\n\n{demo.END}\nafter\n"
     page.write_text("no marks")
     with pytest.raises(UserError, match="lacks the marks"):
-        demo.write_between(page, "new")
+        write_between(page, demo.BEGIN, "new", demo.END)
     with pytest.raises(UserError, match="give another --page"):
-        demo.write_between(tmp_path / "gone.md", "new")
+        write_between(tmp_path / "gone.md", demo.BEGIN, "new", demo.END)
+
+
+def test_gap_compares_at_equal_loudness():
+    """The bound is the level here, and 3 more on rows that no model has seen."""
+    rng = np.random.default_rng(0)
+    level = {gap.TRAIN: rng.uniform(-60, -10, 4000), gap.VALID: rng.uniform(-60, -30, 500)}
+    level[gap.VALID][0] = -10.0  # each class of loudness has a frame
+    level[gap.VALID] = np.append(level[gap.VALID], np.linspace(-60, -10, 400))
+    of_run = {"run": {gap.TRAIN: level[gap.TRAIN], gap.VALID: level[gap.VALID] + 3.0}}
+    cells = gap.report(of_run, level).splitlines()[-1].split("|")
+    run, train, valid, by_heart = (cell.strip() for cell in cells[1:-1])
+    assert run == "run"
+    assert train.split()[0] == train.split()[1].strip("()")
+    assert float(valid.split()[0]) < float(train.split()[0])  # quieter
+    assert_allclose(float(by_heart), 3.0, atol=0.3)
+
+
+def test_gap_takes_each_part_of_the_corpus_where_it_is(monkeypatch):
+    monkeypatch.setattr(gap, "speak", lambda n, seed: np.zeros(n, np.int16))
+    rows = np.repeat(np.arange(1920, dtype=np.int16)[:, None], 400, axis=1)
+    parts = gap.parts_of(rows)
+    first = {name: part[:, 0].tolist() for name, part in parts.items()}
+    assert first["training, as monitored"] == list(range(96))
+    assert first[gap.TRAIN] == list(range(0, 1824, gap.EVERY))
+    assert {row % 16 for row in first[gap.TRAIN]} == set(range(16))
+    assert first[gap.VALID] == list(range(1824, 1920))
+    assert parts["a corpus of another seed"].shape == (384, 400)
+
+
+@pytest.mark.parametrize("wrong", [{"dataset": "iamondb"}, {"data_path": "x"}, {"x_dim": 40}])
+def test_gap_is_of_the_demo(wrong):
+    with pytest.raises(UserError, match=r"c\.npz is not of the speech demo"):
+        gap.check(Path("c.npz"), Settings(**{"dataset": "blizzard", "x_dim": 200, **wrong}))

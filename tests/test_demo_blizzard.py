@@ -337,16 +337,16 @@ def test_tracks_glide_and_fill_in():
 # --- the speech --------------------------------------------------------------------------
 
 
-LEVELS = [-55.34, -44.2, -28.45, -21.21, -16.77]  # dB, percentiles of 25 ms
+LEVELS = [-55.26, -37.21, -25.87, -21.21, -17.54]  # dB, percentiles of 25 ms
 BANDS = [
     0.0,
-    -10.38,
-    -18.11,
-    -24.66,
-    -28.54,
-    -28.88,
-    -28.93,
-    -37.19,
+    -14.87,
+    -23.6,
+    -26.81,
+    -26.08,
+    -23.95,
+    -24.46,
+    -32.4,
 ]  # dB per kHz, relative to the lowest
 
 
@@ -372,10 +372,31 @@ def test_pauses_hold_recording_noise_and_no_silence(rows):
 
 
 @pytest.mark.parametrize("percentile", [10, 50, 75, 90])
-def test_validation_is_of_the_same_kind(rows, percentile):
-    end = row_ranges(len(rows), N_STREAMS, N_STREAMS).train_end
-    train, valid = (np.percentile(levels(part), percentile) for part in (rows[:end], rows[end:]))
-    assert_allclose(train, valid, atol=5)
+def test_the_ends_of_the_streams_are_of_the_same_kind(rows, percentile):
+    """Validation is at the ends; of this short corpus it would hold a phrase or two, and chance."""
+    end = 3 * len(rows) // 4
+    early, late = (np.percentile(levels(part), percentile) for part in (rows[:end], rows[end:]))
+    assert_allclose(early, late, atol=2)
+
+
+def autocorrelation(frames, lags):
+    """Return the correlation of each frame of 50 ms with itself, shifted by each of the lags."""
+    n = frames.shape[1] - max(lags)
+    here = frames[:, :n]
+    shifted = np.stack([frames[:, lag : lag + n] for lag in lags], axis=1)
+    power = np.sqrt(np.sum(here**2, axis=-1)[:, None] * np.sum(shifted**2, axis=-1))
+    return np.sum(here[:, None] * shifted, axis=-1) / power
+
+
+def test_the_voice_holds_its_note():
+    """So a frame of 200 samples has two periods of the voice: 16000 / 160 Hz = 100 samples."""
+    frames = demo.speak(20 * 16000).astype(np.float64).reshape(-1, 800)
+    loud = np.quantile(np.mean(frames**2, axis=1), 0.6)
+    voiced = autocorrelation(frames[np.mean(frames**2, axis=1) > loud], range(80, 133))
+    period = 80 + voiced.argmax(axis=1)
+    print(f"periods {np.percentile(period, [5, 50, 95])}, peak {np.median(voiced.max(axis=1)):.3f}")
+    assert np.mean((period >= 97) & (period <= 103)) > 0.95
+    assert np.median(voiced.max(axis=1)) > 0.9
 
 
 # --- structure to learn --------------------------------------------------------------

@@ -36,13 +36,20 @@ def writer():
 def test_layout(corpus):
     assert [path.name for path in corpus.iterdir()] == ["iamondb.h5"]
     train, valid = open_iamondb(corpus, batch_size=60, cond=True)
-    assert (train.num_examples(), valid.num_examples()) == (400, 60)
+    assert (train.num_examples(), valid.num_examples()) == (800, 100)
     x, mask, y, label_mask = train.slices(0, 20)
     assert mask.sum() == sum(len(line) for line in train.data[0][:20])
     assert label_mask.sum() == y.sum() == sum(len(text) for text in train.texts[:20])
     assert np.isfinite(x).all()
 
 
+@pytest.fixture
+def few_lines(monkeypatch):
+    """For what does not depend on the number of lines."""
+    monkeypatch.setattr(demo, "N_LINES", {"train": 20, "valid": 5})
+
+
+@pytest.mark.usefixtures("few_lines")
 def test_two_builds_are_equal(tmp_path):
     one, two, other = (
         demo.build(tmp_path / name, seed=seed, quiet=True)
@@ -57,6 +64,7 @@ def test_corpus_begins_with_the_lines_of_the_drawing(lines):
         assert_array_equal(ours, points)
 
 
+@pytest.mark.usefixtures("few_lines")
 def test_ensure_builds_once_and_mends(tmp_path, monkeypatch):
     monkeypatch.setenv("CLE_PORT_CACHE", str(tmp_path))
     folder = demo.ensure(quiet=True)
@@ -122,9 +130,10 @@ def test_one_stroke_is_an_arc_with_lognormal_speed(writer):
     assert (np.diff(speed[peak:]) < 1e-9).all()
 
 
-def test_points_are_dense_where_the_path_bends(lines):
+def test_points_are_dense_where_the_path_bends(monkeypatch):
+    monkeypatch.setattr(handwriting, "LOST", 0.0)
     steps, turns = [], []
-    for points in lines:
+    for points, _ in demo.write_lines(100):
         for part in np.split(points[:, 1:], np.flatnonzero(points[:, 0])[:-1] + 1):
             if len(part) > 4:
                 way = np.diff(part, axis=0)
@@ -135,6 +144,23 @@ def test_points_are_dense_where_the_path_bends(lines):
     straight, bent = step[turn < np.median(turn)], step[turn > np.quantile(turn, 0.9)]
     print(f"median step {np.median(straight):.1f} where straight, {np.median(bent):.1f} where bent")
     assert np.median(bent) < 0.6 * np.median(straight)
+
+
+def test_the_tablet_loses_points_but_not_the_ends_of_traces(writer, monkeypatch):
+    def write():
+        points = handwriting.write_line("it is minimum", writer, np.random.default_rng(2)).points
+        return np.split(points, np.flatnonzero(points[:, 0])[:-1] + 1)
+
+    written = write()
+    monkeypatch.setattr(handwriting, "LOST", 0.0)  # the same random numbers, all points
+    whole = write()
+    assert len(written) == len(whole) >= 5
+    for some, all_of_them in zip(written, whole):
+        assert_array_equal(some[[0, -1]], all_of_them[[0, -1]])
+        assert {tuple(point) for point in some} <= {tuple(point) for point in all_of_them}
+    monkeypatch.undo()
+    reported = handwriting._reported(10000, np.random.default_rng(0))
+    assert_allclose(reported.mean(), 1 - handwriting.LOST, atol=0.02)
 
 
 def test_plan_puts_dots_and_bars_behind_the_word(writer):
@@ -164,8 +190,8 @@ def test_hands_differ():
 def test_lines_are_valid_and_of_the_promised_size(corpus, lines):
     check_lines(demo.write_lines(5, seed=3))
     lengths = np.array([len(points) - 1 for points in lines])
-    assert 79 <= lengths.min() < lengths.max() < 400
-    assert 90 < np.quantile(lengths, 0.05) < np.quantile(lengths, 0.95) < 390
+    assert 49 <= lengths.min() < lengths.max() < 240
+    assert 60 < np.quantile(lengths, 0.05) < np.quantile(lengths, 0.95) < 230
     offsets = np.concatenate([np.abs(np.diff(points[:, 1:], axis=0)) for points in lines])
     assert 5 < np.median(offsets.max(axis=1)) < 30
     assert (np.concatenate(lines)[:, 1:].max(axis=0) < [6000, 0]).all()
@@ -181,7 +207,7 @@ def test_pen_is_lifted_within_and_between_words(corpus):
     assert 1.3 < strokes.mean() / words.mean() < 4
 
 
-COARSE = [234.3825, 9.14, 4.235, 21.6639, 19.8412]
+COARSE = [144.3963, 9.155, 4.1238, 28.4914, 31.2511]
 
 
 def test_coarse_statistics(corpus, lines):
@@ -210,7 +236,7 @@ def contexts(data, size):
     return np.concatenate([past, np.ones((len(past), 1))], axis=1), joined[:, size, 1:]
 
 
-@pytest.mark.parametrize(("size", "least"), [(1, 0.3), (3, 0.33), (10, 0.37)])
+@pytest.mark.parametrize(("size", "least"), [(1, 0.08), (3, 0.1), (10, 0.15)])
 def test_linear_regression_on_the_past_beats_independent_steps(corpus, size, least):
     (past, step), (past_valid, step_valid) = (contexts(d, size) for d in open_iamondb(corpus))
     gram = past.T @ past
@@ -223,23 +249,59 @@ def test_linear_regression_on_the_past_beats_independent_steps(corpus, size, lea
     assert timed - static > least
 
 
-def test_within_strokes_the_past_says_much_more(corpus):
-    size = 6
-    (past, step), (past_valid, step_valid) = (contexts(d, size) for d in open_iamondb(corpus))
-    down, down_valid = (
-        p[:, : 3 * size].reshape(-1, size, 3)[:, :, 0].sum(axis=1) == 0 for p in (past, past_valid)
-    )
-    past, step, past_valid, step_valid = (
-        past[down], step[down], past_valid[down_valid], step_valid[down_valid]
-    )  # fmt: skip
-    gram = past.T @ past
-    weights = np.linalg.solve(gram + 1e-3 * np.eye(len(gram)), past.T @ step)
-    error, error_valid = step - past @ weights, step_valid - past_valid @ weights
-    timed = log_normal(error_valid, np.cov(error.T)).mean()
+def within_strokes(data, size=6):
+    """Return contexts whose steps before have the pen down, without its constant bits."""
+    past, step = contexts(data, size)
+    bits = past[:, : 3 * size : 3]
+    down = bits.sum(axis=1) == 0
+    return np.delete(past[down], np.arange(0, 3 * size, 3), axis=1), step[down]
+
+
+def regression(past, step, weight):
+    """Return the coefficients and the covariance of the errors of a weighted linear regression."""
+    weighted = past * weight[:, None]
+    ridge = 1e-3 * np.eye(past.shape[1])
+    coefficients = np.linalg.solve(weighted.T @ past + ridge, weighted.T @ step)
+    error = step - past @ coefficients
+    return coefficients, (error * weight[:, None]).T @ error / weight.sum()
+
+
+def mixture_of_regressions(train, valid, n_part, n_iter=15):
+    """Return the mean log-density under Gaussians around the lines of a mixture, fitted by EM."""
+    (past, step), (past_valid, step_valid) = train, valid
+    size = np.hypot(*step.T)  # to start from: parts for short to long steps
+    label = np.searchsorted(np.quantile(size, np.arange(1, n_part) / n_part), size)
+    share = 0.9 * np.eye(n_part)[label] + 0.1 / n_part
+
+    def joint(past, step, parts, share):
+        logs = [log_normal(step - past @ line, cov) for line, cov in parts]
+        return np.stack(logs, axis=1) + np.log(share.mean(axis=0))
+
+    for _ in range(n_iter if n_part > 1 else 1):
+        parts = [regression(past, step, weight) for weight in share.T]
+        logs = joint(past, step, parts, share)
+        share = np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
+    return np.logaddexp.reduce(joint(past_valid, step_valid, parts, share), axis=1).mean()
+
+
+def test_within_strokes_the_past_says_more(corpus):
+    (past, step), (past_valid, step_valid) = (within_strokes(d) for d in open_iamondb(corpus))
+    line, covariance = regression(past, step, np.ones(len(past)))
+    error_valid = step_valid - past_valid @ line
+    timed = log_normal(error_valid, covariance).mean()
     static = log_normal(step_valid - step.mean(axis=0), np.cov(step.T)).mean()
     print(f"within strokes: {timed - static:.3f} nats per step")
-    assert timed - static > 1.8
+    assert timed - static > 0.3
     assert error_valid.std(axis=0).min() > 0.05  # not deterministic: no density grows unbounded
+
+
+def test_the_next_step_has_several_modes(corpus):
+    """One step of the pen, or two where a point is lost: the reason why z helps a Gaussian."""
+    train, valid = (within_strokes(d) for d in open_iamondb(corpus))
+    train = tuple(part[::3] for part in train)
+    one, two = (mixture_of_regressions(train, valid, n_part) for n_part in (1, 2))
+    print(f"two modes: {two - one:.3f} nats per step")
+    assert two - one > 0.3
 
 
 # --- command -----------------------------------------------------------------------------

@@ -97,12 +97,13 @@ def compare_with_one_device(dataset: str, folder: Path) -> dict:
     def note(kind, ours, theirs):
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
-            scale = np.abs(theirs[name]).max() + 1e-300
-            difference = float(np.abs(value - theirs[name]).max() / scale)
+            value, other = np.asarray(value), np.asarray(theirs[name])
+            scale = np.abs(other).max() + 1e-300
+            difference = float(np.abs(value - other).max() / scale)
             differences[kind] = max(differences[kind], difference)
 
     def monitored(loop):
-        (monitoring,) = loop.find_extension("ext_monitor")
+        monitoring, *_ = loop.find_extension("ext_monitor")
         return monitoring.monitor_data_based_channels(loop)
 
     def state(loop):

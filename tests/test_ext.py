@@ -246,6 +246,19 @@ def test_the_state_of_a_schedule(name, n):
 
 
 @pytest.mark.usefixtures("double")
+def test_a_schedule_that_begins_with_a_resumed_run(tmp_path):
+    """Its first update has the first rate of the schedule."""
+    make(tmp_path, Adam(lr=0.1), max_updates=2).run()
+    extension = LrCosine(4, 8)
+    resumed = make(tmp_path, Adam(lr=0.1), extension, max_updates=2)
+    resumed.resume(tmp_path / "m.npz")
+    extension.begin(resumed)
+    np.testing.assert_allclose(resumed.optimizer.lr.get_value(), 0.1 / 4)
+    extension.begin(resumed)  # only once
+    np.testing.assert_allclose(resumed.optimizer.lr.get_value(), 0.1 / 4)
+
+
+@pytest.mark.usefixtures("double")
 def test_a_resumed_run_with_schedules_is_the_whole_run(tmp_path):
     """Of two schedules of a kind the checkpoint holds both."""
 
@@ -332,6 +345,17 @@ def test_Monitoring_fills_the_log(name, floatX):
     assert set(log.monitor) == {*theirs, "monitoring_time"}
     for channel, values in theirs.items():
         np.testing.assert_allclose(log.monitor[channel], values, rtol=RTOL[floatX], err_msg=channel)
+
+
+def test_the_norm_of_the_gradients_is_the_mean_of_what_is_known():
+    """After an older checkpoint is resumed, the norms of its updates are missing."""
+    log = TrainLog()
+    log.batch_seen = 7
+    extension, recent = Monitoring(freq=3), slice(4, 7)
+    assert extension._recent_grad_norm(log, recent) == {}
+    for norm, mean in ((2.0, 2.0), (math.nan, 2.0), (4.0, 3.0), (5.0, 4.5)):
+        log.monitor["grad_norm"].append(norm)
+        assert extension._recent_grad_norm(log, recent) == {"grad_norm": mean}
 
 
 def test_Monitoring_writes_lines_of_json(tmp_path):

@@ -44,6 +44,14 @@ def test_bar_on_a_terminal_is_redrawn(as_terminal, capsys):
     assert "\r" in shown
 
 
+def test_the_rate_is_that_of_this_process(capsys):
+    """What was done before, by the run that is resumed, took no time here."""
+    with progress_bar(total=1000, description="work", initial=900) as bar:
+        bar.update(1)
+        seen = bar.format_dict
+    assert (seen["n"], seen["initial"]) == (901, 900)
+
+
 def test_bar_without_a_total(capsys):
     with progress_bar(total=None, description="work") as bar:
         bar.update(3)

@@ -13,7 +13,8 @@ import pytest
 from cle_port.train import TrainLog
 from cle_port.train.opt import Adam
 from cle_port.train.screen import OriginalScreen, Screen
-from models.running.screen import LatentWatch, ShortScreen, number
+from models.running.screen import LatentWatch, ShortScreen, number, remedies
+from models.settings import Settings
 
 STATISTICS = ("phi_sig", "prior_sig", "theta_sig", "x", "theta_mu")
 
@@ -37,16 +38,17 @@ class Steps:
             trainlog=TrainLog(), optimizer=Adam(lr=3e-7), extension=[], endloop=0
         )
 
-    def show(self, batch_seen, entry, best=0):
+    def show(self, batch_seen, entry, best=0, data_names=("train", "valid")):
         log = self.mainloop.trainlog
         log.batch_seen = log.monitored_at = batch_seen
         for name, value in entry.items():
             log.monitor[name].append(value)
-        entry = {"elapsed_time": 1.0, "learning_rate": 3e-7, **entry, "best": best}
+        judged = {} if best is None else {"best": best}
+        entry = {"elapsed_time": 1.0, "learning_rate": 3e-7, **entry, **judged}
         entry |= {"monitoring_time": 0.5, "wall_time": 1.6e9}
         log.last = entry
         self.screen.before(self.mainloop, entry)
-        self.screen.after(self.mainloop, entry)
+        self.screen.after(self.mainloop, entry, data_names)
 
 
 @pytest.fixture
@@ -107,11 +109,12 @@ def test_handwriting_has_the_bound_of_the_updates_for_a_training_line(lines):
     steps = Steps(ShortScreen("iamondb"))
     coeff = {"coeff_max": 0.9, "coeff_min": 0.1, "coeff_mean_max": 0.4, "coeff_mean_min": 0.2}
     entry = channels("valid", 300.0) | {f"valid_{name}": value for name, value in coeff.items()}
-    steps.show(0, entry)
+    steps.show(0, entry, data_names=["valid"])
     first = lines()
     assert first[0] == "Numbers are nats a line; a lower bound is better."
     assert shown(first, 4).startswith("0 valid bound 300.000 recon")
-    steps.show(100, {"this_batch_nll_upper_bound": 310.0, "grad_norm": 1.0} | entry)
+    recent = {"this_batch_nll_upper_bound": 310.0, "grad_norm": 1.0}
+    steps.show(100, recent | entry, data_names=["valid"])
     step = lines()
     assert shown(step, 1).startswith("100 train bound 310.000 gradient 1.000 lr 3e-07 ")
     assert shown(step, 2) == "valid bound 300.000 (+0.000) recon 299.799 KL 0.201 z 1/2"
@@ -128,6 +131,23 @@ def test_a_model_without_latent_variable(lines):
     assert shown(first, 3).startswith("0 train nll 60.000 lr 3e-07 ")
     assert shown(first, 4) == "valid nll 61.000"
     assert len(first) == 5
+
+
+def test_what_a_user_monitors_beside(lines):
+    """A second Monitoring: without a cost, without data, on other data; nothing stops the run."""
+    steps = Steps(ShortScreen("blizzard"))
+    steps.show(60, channels("valid", 5.0), best=1)
+    steps.screen.saving("best model", "a_best.npz")
+    steps.show(60, {"valid_max_a": 3.0, "valid_mean_a": 2.0, "valid_min_a": 1.0}, best=None)
+    steps.show(60, {"valid_kl_by_dim": [0.5, 0.0]}, best=None)
+    steps.show(60, {}, best=None, data_names=())
+    lines()
+    steps.show(60, {"test_set_nll": 77.0}, best=None, data_names=("test_set",))
+    assert shown(lines(), -1) == "60 test_set nll 77.000"
+    steps.show(120, channels("valid", 6.0) | {"test_nll": 8.0}, data_names=("valid", "test"))
+    lines()
+    steps.screen.end(steps.mainloop)
+    assert lines()[-1] == "Best: bound 5.000 after 60 updates, in a_best.npz"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +218,7 @@ def test_a_screen_may_show_nothing(lines):
 
 def watched(kls, watch=None, steps=3):
     """Run the extension over steps with these KLs of two dimensions."""
-    watch = watch or LatentWatch(steps)
+    watch = watch or LatentWatch(steps=steps)
     progress = Steps(Screen())
     for n, kl in enumerate(kls):
         progress.show(60 * n, channels("valid", 1.0, kl))
@@ -226,7 +246,7 @@ def test_a_latent_variable_that_is_not_used_is_warned_of(kls, n_warning, caplog)
 
 def test_no_warning_without_a_latent_variable(caplog):
     progress = Steps(Screen())
-    watch = LatentWatch(1)
+    watch = LatentWatch(steps=1)
     for n in range(3):
         progress.show(60 * n, {"valid_nll": 1.0})
         watch.exe(progress.mainloop)
@@ -241,6 +261,24 @@ def test_the_count_goes_through_a_checkpoint(caplog):
     assert sum("z is not used" in message for message in caplog.messages) == 1
     second.resume(None, {})  # a checkpoint of an older version
     assert second.unused == 0
+
+
+def test_a_kl_that_is_no_number_is_not_counted(caplog):
+    watched([(math.nan, math.nan)] * 6)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "train longer; longer frames (--x_dim); --kl_anneal 1000; --free_bits 0.05"),
+        ({"dataset": "iamondb", "kl_anneal": 5}, "train longer; --free_bits 0.05"),
+        ({"dataset": "iamondb", "kl_anneal": 5, "free_bits": 0.1}, "train longer"),
+    ],
+)
+def test_the_warning_advises_what_is_not_on_yet(settings, expected, caplog):
+    watched([UNUSED] * 4, LatentWatch(remedies(Settings(**settings))))
+    assert f"What may help: {expected} (docs/settings.md)." in caplog.text
 
 
 def test_the_last_step_of_a_run_is_not_counted():

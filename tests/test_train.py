@@ -138,6 +138,28 @@ def test_monitoring_without_data(arguments, caplog):
     assert not [key for key in mainloop.trainlog.monitor if key.endswith("_c")]
 
 
+@pytest.mark.parametrize("shape", [(None,), (2, 2)])
+def test_monitoring_records_scalars_and_vectors_of_a_static_length(shape):
+    channel = pt.tensor("c", shape=shape, dtype="float64")
+    with pytest.raises(ValueError, match=r"^c is .*; give scalars, or vectors of a static length"):
+        Monitoring(1, ddout=[channel], data=[NumberBatches(1)])
+
+
+def test_monitoring_a_vector(tmp_path):
+    """A list in the file, the mean over batches; scalars before and behind keep their columns."""
+    channels = [pt.dscalar("a"), pt.tensor("v", shape=(2,), dtype="float64"), pt.dscalar("b")]
+
+    def fn(x):
+        return [x, np.array([x + 1, 2 * x]), x - 5]
+
+    monitoring = Monitoring(2, channels, [NumberBatches(3)], monitor_fn=fn)
+    mainloop = mainloop_with([monitoring, EpochCount(1)], trainlog=TrainLog(tmp_path / "m.jsonl"))
+    mainloop.run()
+    step = json.loads((tmp_path / "m.jsonl").read_text().splitlines()[-1])
+    assert (step["train_a"], step["train_v"], step["train_b"]) == (1.0, [2.0, 2.0], -4.0)
+    assert "train_v" not in mainloop.trainlog.monitor
+
+
 def test_monitoring_of_data_needs_to_know_what():
     with pytest.raises(ValueError, match="Monitoring got data but no ddout"):
         Monitoring(1, data=[NumberBatches(1)])
@@ -511,6 +533,29 @@ def test_patience_ends_at_a_monitoring_step(values, patience, n_update, caplog):
     assert len(mainloop.trainlog.monitor["valid_cost"]) == n_update + 1
     message = f"valid_cost has not improved for {patience} monitoring steps: the run ends"
     assert caplog.messages.count(message) == 1
+
+
+def test_a_signal_while_monitoring_for_the_first_time_with_patience(tmp_path):
+    """Nothing is in the log yet; a checkpoint is written all the same."""
+
+    class Interrupted(Given):
+        def __iter__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield from super().__iter__()
+
+    monitoring = Monitoring(1, [pt.dscalar("cost")], [Interrupted([9])], monitor_fn=lambda x: [x])
+    extension = [monitoring, Patience("valid_cost", 2), Picklize(1, tmp_path), EpochCount(1)]
+    mainloop = mainloop_with(extension)
+    mainloop.run()
+    assert mainloop.interrupted == signal.SIGTERM
+    assert (tmp_path / "m.npz").is_file()
+
+
+def test_the_end_by_patience_writes_each_checkpoint_once(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "cle_port")
+    patient_run([9, 8, 8.5, 8.5], 2, saving=[Picklize(1, tmp_path, force_save_freq=3)])
+    assert caplog.messages.count(f" Saving model to: {tmp_path / 'm.npz'}") == 4
+    assert caplog.messages.count(f" Saving model to: {tmp_path / 'm_3updates.npz'}") == 1
 
 
 def test_patience_counts_monitoring_steps_not_updates():

@@ -203,9 +203,8 @@ class Training:
         second signal stops at once.
         """
         logger.info("Entering main loop")
-        if not self.is_resumed and not self.trainlog.batch_seen:
-            for extension in self.extension:
-                extension.begin(self)
+        for extension in self.extension:
+            extension.begin(self)
         with (
             self.signals,
             kept_memory(self.compiler.memory == "kept"),
@@ -232,9 +231,10 @@ class Training:
         batches = iter(self.data)
         for n_left in reversed(range(len(self.data) - log.batch_in_epoch)):
             self._monitor()
+            if self.end_training():  # patience is at an end
+                return self._finish()
             self._save()
-            # A signal came while monitoring or saving, or patience is at an end.
-            if self.signals.ask() or self.end_training():
+            if self.signals.ask():  # one came while monitoring or saving
                 return self._finish()
             # The noise of this batch is drawn after the checkpoint has noted its position.
             cost = self.update(next(batches))[0]
@@ -321,7 +321,7 @@ class Training:
             return False
         logger.warning(
             "the run is complete: %d epochs, %d updates; a larger --epoch, --max_updates or "
-            "--patience continues it",
+            "--patience continues it, whichever has ended it",
             log.epoch_seen,
             log.batch_seen,
         )

@@ -69,7 +69,7 @@ class Extension:
         raise NotImplementedError
 
     def begin(self, mainloop: Training) -> None:
-        """Run once before the first update of a run that is not resumed."""
+        """Run once when the main loop is entered; a resumed run has called `resume` before."""
 
     def is_due(self, log: TrainLog) -> bool:
         """Return whether `exe` has something to do now, even if the run does not end here."""
@@ -106,8 +106,14 @@ class Extension:
         """Write a checkpoint of a run that fails; return its path, or None if none was written."""
         return None
 
-    def is_best(self, log: TrainLog) -> bool | None:
-        """Return whether the last monitoring step is the best so far; None: this does not judge."""
+    def is_best(self, log: TrainLog, means: Entry) -> bool | None:
+        """Return whether the monitoring step with these means is the best so far.
+
+        Returns
+        -------
+        bool or None
+            None if this extension does not judge such a step.
+        """
         return None
 
 
@@ -248,7 +254,8 @@ class Monitoring(Extension):
     Raises
     ------
     ValueError
-        If there is ``data`` and no ``ddout``.
+        If there is ``data`` and no ``ddout``, or one of these is neither a scalar nor a
+        vector of a static length.
     UserError
         From `exe`, if a mean is not finite while the main loop's ``on_nan`` is
         'stop', or above ``explosion_limit``.
@@ -278,6 +285,11 @@ class Monitoring(Extension):
         self.freq = freq
         if data and not ddout:
             raise ValueError("Monitoring got data but no ddout; name the scalars to compute on it")
+        for channel in ddout or ():
+            if channel.ndim > 1 or None in channel.type.shape:
+                raise ValueError(
+                    f"{channel.name} is {channel.type}; give scalars, or vectors of a static length"
+                )
         self.ddout = list(ddout or ())
         self.data = list(data or ())
         self.monitor_fn = monitor_fn
@@ -310,11 +322,11 @@ class Monitoring(Extension):
             return
         entry |= means
         entry["monitoring_time"] = time.perf_counter() - t0
-        judged = [extension.is_best(log) for extension in mainloop.extension]
+        judged = [extension.is_best(log, means) for extension in mainloop.extension]
         if any(is_best is not None for is_best in judged):
             entry["best"] = int(any(judged))
         entry["wall_time"] = time.time()
-        mainloop.screen.after(mainloop, entry)
+        mainloop.screen.after(mainloop, entry, [str(data.name) for data in self.data])
         log.monitored_at = log.batch_seen
         log.monitor["monitoring_time"] = [entry["monitoring_time"]]
         log.write(entry)
@@ -393,11 +405,13 @@ class Monitoring(Extension):
         return {f"this_batch_{out.name}": float(m) for out, m in zip(mainloop.outputs, means)}
 
     def _recent_grad_norm(self, log: TrainLog, recent: slice) -> Entry:
-        """Mean norm of the gradients over the same updates, if the log has it of all of them."""
+        """Mean norm of the gradients over the same updates, as far as it is known and finite.
+
+        A run resumed from an older checkpoint does not know it of its first updates.
+        """
         norms = log.monitor.get("grad_norm", [])
-        if log.batch_seen == 0 or len(norms) != log.batch_seen:
-            return {}
-        finite = np.asarray(norms[recent])
+        n = min(len(norms), recent.stop - recent.start)
+        finite = np.asarray(norms[len(norms) - n :])
         finite = finite[np.isfinite(finite)]
         return {"grad_norm": float(finite.mean())} if len(finite) else {}
 
@@ -555,9 +569,9 @@ class EarlyStopping(Extension):
             path = self.path / f"{mainloop.name}_best_before_{end}updates.npz"
             mainloop.saving.save(path, "best model of its stretch")
 
-    def is_best(self, log: TrainLog) -> bool | None:
+    def is_best(self, log: TrainLog, means: Entry) -> bool | None:
         """See `Extension`; by the log alone, which a resumed run has as it was."""
-        if self.channel not in log.monitor:
+        if self.channel not in means:
             return None
         return log.batch_seen > 0 and not steps_since_best(log.monitor[self.channel], self.minimize)
 
@@ -619,8 +633,12 @@ class Patience(Extension):
     def exe(self, mainloop: Training) -> None:
         """Set ``mainloop.endloop`` when it is time."""
         log = mainloop.trainlog
+        if mainloop.interrupted:
+            return  # a signal has cut the monitoring short
         if self.channel not in log.monitor:
             raise ValueError(f"no channel {self.channel!r}; there are: {', '.join(log.monitor)}")
+        if log.monitored_at != log.batch_seen:
+            return  # none was due
         if not mainloop.endloop and self.is_complete(log):
             mainloop.endloop = 1
             logger.info(
@@ -641,8 +659,8 @@ def steps_since_best(values: Sequence[float], minimize: int | bool = 1) -> int:
     Parameters
     ----------
     values : list of float
-        A channel.  Its first value is of the model before the first update, and
-        does not count.
+        A channel that is monitored from the beginning.  Its first value is of the model
+        before the first update, and does not count.
     minimize : int or bool
         Whether less is better.
     """
@@ -941,7 +959,9 @@ class LrCosine(_LrSchedule):
         self.decay_factor = decay_factor
 
     def begin(self, mainloop: Training) -> None:
-        """Set the learning rate of the first update."""
+        """Set the learning rate of the schedule's first update."""
+        if self.base_lr is not None:
+            return  # the schedule goes on
         lr = mainloop.optimizer.lr
         self.base_lr = float(lr.get_value())
         lr.set_value(np.asarray(self.rate(self.base_lr), dtype=lr.dtype))

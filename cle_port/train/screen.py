@@ -7,6 +7,7 @@ Counterpart: the lines that ``cle.train.ext.Monitoring``, ``Picklize`` and
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,16 @@ class Screen:
             Numbers of the step so far, by the names of the log.
         """
 
-    def after(self, mainloop: Training, entry: Entry) -> None:
-        """Show the whole step; see `before`."""
+    def after(self, mainloop: Training, entry: Entry, data_names: Sequence[str]) -> None:
+        """Show the whole step.
+
+        Parameters
+        ----------
+        mainloop, entry
+            See `before`.
+        data_names : list of str
+            Names of the data sets, with which the names of their channels begin.
+        """
 
     def saving(self, kind: str, path: str | Path) -> None:
         """Show that a checkpoint is being written.
@@ -98,7 +107,7 @@ class OriginalScreen(Screen):
             logger.info(" initial_monitoring")
         self._channels({name: v for name, v in entry.items() if name.startswith("this_batch_")})
 
-    def after(self, mainloop: Training, entry: Entry) -> None:
+    def after(self, mainloop: Training, entry: Entry, data_names: Sequence[str]) -> None:
         """See `Screen`."""
         self._channels(channels(entry))
         logger.info(" Elapsed time for monitoring: %f", entry["monitoring_time"])

@@ -163,10 +163,9 @@ def _check_free(files: RunFiles, args: Settings) -> None:
 
 def _is_of_run(path: Path, checkpoint: Path) -> bool:
     """Whether a file is one of the checkpoints of the run whose newest one is ``checkpoint``."""
-    is_beside = path.resolve().parent == checkpoint.resolve().parent
-    return is_beside and (
-        path.stem == checkpoint.stem or path.stem.startswith(f"{checkpoint.stem}_")
-    )
+    path, checkpoint = path.resolve(), checkpoint.resolve()
+    is_of_run = path.stem == checkpoint.stem or path.stem.startswith(f"{checkpoint.stem}_")
+    return path.parent == checkpoint.parent and is_of_run
 
 
 def _leftovers(path: Path) -> list[Path]:

@@ -47,7 +47,7 @@ from models.running.data import (
     open_iamondb,
 )
 from models.running.files import RunFiles, start_log, write_settings
-from models.running.screen import LatentWatch, ShortScreen
+from models.running.screen import LatentWatch, ShortScreen, remedies
 from models.settings import (
     LAST,
     Settings,
@@ -366,7 +366,7 @@ class Run:
             None if args.max_updates is None else UpdateCount(args.max_updates),
         )
         of_settings = [extension for extension in optional if extension is not None]
-        return [LatentWatch(), *of_settings, *self._extensions]
+        return [LatentWatch(remedies(args)), *of_settings, *self._extensions]
 
     def options(
         self, train: Iterator, valid: Iterator, noise: Mapping[str, Noise] | None = None

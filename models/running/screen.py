@@ -20,6 +20,7 @@ from cle_port.train.ext import Extension
 from cle_port.train.log import Entry, TrainLog
 from cle_port.train.screen import Screen, channels
 from models.channels import ACTIVE, active_dims
+from models.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +51,12 @@ class ShortScreen(Screen):
         self.best: tuple[str, int] | None = None
         self.best_path: Path | None = None
 
-    def after(self, mainloop: Training, entry: Entry) -> None:
+    def after(self, mainloop: Training, entry: Entry, data_names: Sequence[str]) -> None:
         """See `Screen`."""
         if not self.explained:
             self._explain(entry)
             self.explained = True
-        by_data = _by_data(channels(entry))
+        by_data = _by_data(channels(entry), data_names)
         if "train" not in by_data:  # IAM-OnDB monitors validation lines only
             recent = {name: v for name, v in entry.items() if name.startswith("this_batch_")}
             by_data = {"train": _stripped(recent, "this_batch_"), **by_data}
@@ -73,13 +74,12 @@ class ShortScreen(Screen):
             update = " " * len(update)
         for row in _statistics(by_data):
             logger.info("%s", row)
-        if entry.get("best"):
-            *_, (_, values) = by_data.items()
-            name, value = next(iter(values.items()))
+        if entry.get("best") and by_data.get("valid"):
+            name, value = next(iter(by_data["valid"].items()))
             self.best = (f"{LABELS.get(name, name)} {number(value)}", mainloop.trainlog.batch_seen)
 
     def saving(self, kind: str, path: str | Path) -> None:
-        """Remember where the best model is; the star says that it was written."""
+        """Remember where the best model is.  The star tells of it, so nothing is shown."""
         if kind == "best model":
             self.best_path = Path(path)
 
@@ -107,7 +107,8 @@ class ShortScreen(Screen):
                 fields.append(f"{LABELS.get(name, name)} {number(value):>8}")
                 if len(fields) == 2:  # the bound comes first
                     fields.append(_change(log.monitor.get(f"{data}_{name}", [])))
-        fields[2] += f" {self.star}" if data == "valid" and entry.get("best") else ""
+        if data == "valid" and entry.get("best") and len(fields) > 2:
+            fields[2] += f" {self.star}"
         if data != "train":
             return fields
         if "grad_norm" in entry:
@@ -120,6 +121,8 @@ class LatentWatch(Extension):
 
     Parameters
     ----------
+    remedies : list of str
+        What the warning advises.
     steps : int
         Monitoring steps without an active dimension before it warns.
 
@@ -130,7 +133,8 @@ class LatentWatch(Extension):
 
     name = "ext_monitor"  # behind `Monitoring` in the list
 
-    def __init__(self, steps: int = 3) -> None:
+    def __init__(self, remedies: Sequence[str] = ("train longer",), steps: int = 3) -> None:
+        self.remedies = list(remedies)
         self.steps = steps
         self.unused = 0
 
@@ -140,18 +144,18 @@ class LatentWatch(Extension):
         kl_by_dim = log.last.get("valid_kl_by_dim")
         if log.monitored_at != log.batch_seen or log.batch_seen == 0 or mainloop.endloop:
             return
-        if not isinstance(kl_by_dim, list):
+        if not isinstance(kl_by_dim, list) or not all(map(math.isfinite, kl_by_dim)):
             return
         self.unused = 0 if active_dims(kl_by_dim) else self.unused + 1
         if self.unused == self.steps:
             logger.warning(
                 "z is not used: for %d monitoring steps no dimension of z has had a KL above %g "
                 "nats a frame. The posterior then equals the prior, z says nothing about x, and "
-                "the model does no better than an RNN (posterior collapse). Often it helps to "
-                "train longer, to take longer frames (--x_dim), or --kl_anneal or --free_bits "
+                "the model does no better than an RNN (posterior collapse). What may help: %s "
                 "(docs/settings.md).",
                 self.steps,
                 ACTIVE,
+                "; ".join(self.remedies),
             )
 
     def state(self) -> dict[str, dict[str, Any]]:
@@ -161,6 +165,16 @@ class LatentWatch(Extension):
     def resume(self, mainloop: Training, meta: Mapping[str, Any]) -> None:
         """Go on counting; a checkpoint of an older version has no count."""
         self.unused = int(meta.get("unused_z", {"steps": 0})["steps"])
+
+
+def remedies(args: Settings) -> list[str]:
+    """What may help if z is not used, of what the settings do not have yet."""
+    return [
+        "train longer",
+        *(["longer frames (--x_dim)"] if args.dataset == "blizzard" else []),
+        *(["--kl_anneal 1000"] if args.kl_anneal is None else []),
+        *([] if args.free_bits else ["--free_bits 0.05"]),
+    ]
 
 
 def number(value: float | list[float]) -> str:
@@ -179,13 +193,12 @@ def _can_print(character: str) -> bool:
     return True
 
 
-def _by_data(entry: Entry) -> dict[str, Entry]:
+def _by_data(entry: Entry, data_names: Sequence[str]) -> dict[str, Entry]:
     """Channels by data set, then by name."""
-    by_data: dict[str, Entry] = {}
-    for name, value in entry.items():
-        data, _, channel = name.partition("_")
-        by_data.setdefault(data, {})[channel] = value
-    return by_data
+    return {
+        data: _stripped({k: v for k, v in entry.items() if k.startswith(f"{data}_")}, f"{data}_")
+        for data in data_names
+    }
 
 
 def _stripped(entry: Entry, start: str) -> Entry:
