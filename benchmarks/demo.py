@@ -50,9 +50,17 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--folder", type=Path, default=Path("runs/demo_table"), metavar="DIR")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs/demo_table"),
+        metavar="DIR",
+        help="folder of the runs (default runs/demo_table)",
+    )
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="1 to N (default 3)")
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument(
+        "--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="default both"
+    )
     parser.add_argument(
         "--page", default=str(PAGE), metavar="FILE", help="page with the tables; '' for none"
     )

@@ -14,7 +14,7 @@ looking at z, and all that a VAE can generate::
     python models/sample.py runs/blizzard_demo/vrnn_gmm_1_best.npz --temperature 0.7
     python models/sample.py runs/iamondb_demo/vrnn_gmm_1_best.npz --prime 5 --length 300
     python models/sample.py runs/blizzard_demo/vrnn_gmm_1_best.npz --reconstruct --rows 3 17 40
-    python models/sample.py runs/blizzard_demo/vrnn_gmm_1_best.npz --latent --real_length 160
+    python models/sample.py runs/blizzard_demo/vrnn_gmm_1_best.npz --latent --rows 3
     python models/sample.py runs/digits/vae_1_best.npz --plane
 
 docs/sampling.md shows what is written.

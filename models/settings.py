@@ -153,17 +153,24 @@ class Settings:
         2000, "updates between two monitoring steps", least=1, most=MAX_COUNT, may_change=True
     )
     force_saving_freq: int = _setting(
-        10000, "updates between two checkpoints to keep", least=1, most=MAX_COUNT, may_change=True
+        10000,
+        "updates between two checkpoints to keep (Blizzard, digits)",
+        least=1,
+        most=MAX_COUNT,
+        may_change=True,
     )
     reset_freq: int = _setting(
-        4, "updates after which the carried state is zeroed", least=1, most=MAX_COUNT
+        4, "updates after which the carried state is zeroed (Blizzard)", least=1, most=MAX_COUNT
     )
     epoch: int = _setting(
         10, "passes through the training data", least=1, most=MAX_COUNT, may_change=True
     )
     batch_size: int = _setting(128, "sequences in a batch", least=1, most=MAX_SIZE)
     m_batch_size: int = _setting(
-        1280, "sequences in a batch while monitoring", least=1, most=MAX_SIZE
+        1280,
+        "sequences in a batch while monitoring (IAM-OnDB takes --batch_size)",
+        least=1,
+        most=MAX_SIZE,
     )
     x_dim: int = _setting(200, "size of a frame x_t (Blizzard: samples)", least=1, most=MAX_SIZE)
     z_dim: int = _setting(200, "size of the latent variable z_t", least=1, most=MAX_SIZE)

@@ -631,8 +631,9 @@ def altered(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, pytensor.config.change_flags(floatX="float64"):
         switches = {name: sharedX(0.0, name) for name in SWITCHES}
 
-        def divergence(*gaussians):
-            return cost.KLGaussianGaussian(*gaussians) * (1 - 2 * switches["kl"])
+        def divergence(*gaussians, keep_dims):
+            terms = cost.KLGaussianGaussian(*gaussians, keep_dims=keep_dims)
+            return terms * (1 - 2 * switches["kl"])
 
         def fprop(layer, X, tparams, ndim=None):
             """Leave out the bias if the switch is 1."""
@@ -650,10 +651,10 @@ def altered(tmp_path_factory):
             norm_off = switches["shrunk"]
             return norm_off * w + (1 - norm_off) * weight_norm(extension, w)
 
-        def clipping(batch_size, check_nan=0):
+        def clipping(scaler, batch_size, check_nan=0):
             """Do not divide gradients by the batch size if the switch is 1."""
             divisor = batch_size * (1 - switches["clipped"]) + switches["clipped"]
-            extension = GradientClipping(batch_size=batch_size, check_nan=check_nan)
+            extension = GradientClipping(scaler, batch_size, check_nan)
             exe = extension.exe
 
             def altered_exe(mainloop):

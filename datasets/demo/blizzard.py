@@ -107,7 +107,7 @@ def build(
         Maximum length.  The function drops samples that do not fill a row of
         every stream.
     seq_len : int
-        Samples per row; a multiple of the frame size, which is 40 in the demo.
+        Samples per row; a multiple of the frame size, which is 200 in the demo.
     n_streams : int
         Number of parallel streams, and the batch size for training.  The last
         rows, which serve for validation, are the ends of all streams.
