@@ -247,6 +247,7 @@ def test_demo_trains_only_what_is_missing(demo_runs, monkeypatch, tmp_path):
         folder.mkdir()
         return subprocess.CompletedProcess(command, 0)
 
+    monkeypatch.setattr(demo, "describe_machine", lambda: "CPU")  # which may run programs, too
     monkeypatch.setattr(subprocess, "run", train)
     missing = demo.folder_of(demo_runs, "blizzard", "rnn_gmm", 2)
     (missing / demo.FACTS).unlink()  # so it counts as unfinished

@@ -206,6 +206,7 @@ def test_a_drawing_tells_prime_from_continuation():
     assert "prime" not in plain
 
 
+@pytest.mark.full
 def test_a_wave_tells_prime_from_continuation(figures):
     wave = (1000 * np.sin(np.arange(4000))).astype(np.int16)
     sound.wave_picture(wave, 1600)
@@ -234,6 +235,7 @@ def test_shared_ranges_hold_the_loudest():
     assert sound.level_range([np.array([[-60.0, 3.0]]), np.array([[40.0, 1.0]])]) == (-40.0, 40.0)
 
 
+@pytest.mark.full
 def test_compared_waves_share_scale_and_colours(figures):
     rng = np.random.default_rng(0)
     waves = {
@@ -282,6 +284,7 @@ def test_straight_lines_stand_below_each_other_over_the_whole_width():
     assert np.diff([placed.top for placed in layout.lines]).min() > 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dataset", ["blizzard", "iamondb", "digits"])
 def test_reconstructions_come_with_a_comparison(dataset, folders, interpreted, tmp_path):
     """Beside the files as before; the sample has the length of the original."""
@@ -306,6 +309,7 @@ KINDS = ("original", "reconstruction")
 DRAWINGS = ("reconstruction.svg", "reconstruction.png")
 
 
+@pytest.mark.full
 def test_compared_samples_have_the_lengths_of_the_originals(
     folders, interpreted, monkeypatch, tmp_path
 ):
@@ -324,6 +328,7 @@ def test_compared_samples_have_the_lengths_of_the_originals(
     assert list(lengths)[2] == "sample from the prior (draws)"
 
 
+@pytest.mark.full
 def test_pairs_are_written_even_if_samples_fail(
     folders, interpreted, monkeypatch, caplog, tmp_path
 ):
@@ -412,6 +417,7 @@ def latent_of(n_frame: int) -> latent.Latent:
     return latent.Latent(kl_by_dim.sum(axis=1), kl_by_dim, latent.steps(mu), mu, *others)
 
 
+@pytest.mark.full
 def test_figure_2_has_one_time_axis(figures):
     """Frames as steps under the samples, or under the points that they lead to."""
     one = latent_of(12)
@@ -432,6 +438,7 @@ def test_figure_2_has_one_time_axis(figures):
     assert len(strokes.get_segments()) == 11  # 12 movements, but for the one in the air
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dataset", ["blizzard", "iamondb"])
 def test_latent_pictures_are_written(dataset, folders, interpreted, tmp_path):
     pytest.importorskip("matplotlib")

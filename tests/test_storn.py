@@ -257,7 +257,7 @@ class Loop:
         before = self.stack("x", "x_t", x_tm1)[x_last]
         h_t = self.step("h", h_tm1, **{x_last: before, z_last: z})
         v = self.theta(h_t[:, : self.args.rnn_dim])
-        kl = (-2 * np.log(phi_sig) + phi_mu**2 + phi_sig**2 - 1).sum(axis=1) / 2
+        kl_by_dim = (-2 * np.log(phi_sig) + phi_mu**2 + phi_sig**2 - 1) / 2
         return {
             **features,
             "s": np.concatenate([h_t, g_t, x_t], axis=1),
@@ -266,7 +266,8 @@ class Loop:
             "z_last": z,
             **v,
             "recon": self.recon(x_t, v),
-            "kl": kl,
+            "kl": kl_by_dim.sum(axis=1),
+            "kl_by_dim": kl_by_dim,
         }
 
     def __call__(self, x, s_0, eps):

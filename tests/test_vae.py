@@ -224,8 +224,10 @@ def test_every_node_and_the_bound_by_numpy(kind, double):
     model = ByNumPy(net, kind)
     mu, sig = model.encode(x)
     z = mu + sig * eps
-    recon, kl = model.nll(x, z), 0.5 * (mu**2 + sig**2 - 1 - 2 * np.log(sig)).sum(axis=-1)
+    recon, kl_by_dim = model.nll(x, z), 0.5 * (mu**2 + sig**2 - 1 - 2 * np.log(sig))
+    kl = kl_by_dim.sum(axis=-1)
     expected = {"phi_mu": mu, "phi_sig": sig, "z": z, **model.decode(z), "recon": recon, "kl": kl}
+    expected["kl_by_dim"] = kl_by_dim
     expected |= {"recon_term": recon.mean(), "kl_term": kl.mean()}
     expected["nll_upper_bound"] = recon.mean() + kl.mean()
     assert set(ours) == set(expected)
@@ -411,7 +413,7 @@ def resolve(*argv: str) -> Settings:
 def test_digits_are_the_default():
     args = resolve()
     assert (args.dataset, args.x_dim, args.z_dim, args.output) == ("digits", 64, 2, "bernoulli")
-    assert resolve("--dataset", "blizzard").x_dim == 40
+    assert resolve("--dataset", "blizzard").x_dim == 200
     assert parse([], "", PROGRAMS["vrnn_gmm"].widths).dataset == "blizzard"
 
 
