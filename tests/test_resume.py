@@ -616,7 +616,7 @@ def test_program_resumes(folders, tmp_path):  # noqa: F811
     check_program(vrnn_gmm.PROGRAM, "blizzard", folders, tmp_path, **KNOBS)
     arrays, meta = checkpoint.load(tmp_path / "whole" / "vrnn_gmm_1.npz")
     assert arrays["state/kl_count"] == 9
-    assert arrays["optimizer/lr"] == np.float32(0.001)
+    np.testing.assert_allclose(arrays["optimizer/lr"], 0.001, rtol=1e-6)  # a tenth of the test's
     assert meta["settings"]["patience"] == 9
 
 

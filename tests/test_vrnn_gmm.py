@@ -139,7 +139,7 @@ def test_screen_of_the_demo(demo):
     assert demo.out.splitlines()[:5] == [
         "trial no. 1",
         f"batch size {args.batch_size}",
-        f"learning rate {args.lr:f}",
+        f"learning rate {args.lr:g}",
         "saving npz file 'vrnn_gmm_1'",
         f"to the save path '{demo.folder}'",
     ]
@@ -147,8 +147,10 @@ def test_screen_of_the_demo(demo):
     assert f"vrnn_gmm: {n_param} parameters in " in demo.out
     assert demo_blizzard.STAND_IN_NOTICE in demo.out
     assert re.search(r"^Elapsed compilation time: \d+\.\d+$", demo.out, re.MULTILINE)
-    assert demo.out.count(" Monitoring step\n") == 3
-    assert re.search(r"^ valid_nll_upper_bound: -?\d+\.\d+$", demo.out, re.MULTILINE)
+    steps = re.findall(r"^ +(\d+)  train  bound +-?\d+\.\d+ .* z \d/\d ", demo.out, re.MULTILINE)
+    assert steps == ["0", "2", "4"]
+    assert len(re.findall(r"^ +valid  bound +-?\d+\.\d+ ", demo.out, re.MULTILINE)) == 3
+    assert re.search(r"^Best: bound .* updates, in .*vrnn_gmm_1_best\.npz$", demo.out, re.MULTILINE)
     assert str(demo.folder) in demo.out
     assert "Compiling" in demo.err
     assert re.search(r"4/4 .*update.*nll_upper_bound", demo.err)
