@@ -17,6 +17,8 @@ from pytensor.tensor.variable import TensorVariable
 from cle_port.utils import castX, sharedX
 from models.settings import Settings
 
+# What a bound is of, by data set.
+UNITS = {"blizzard": "nats a frame", "iamondb": "nats a line", "digits": "nats an image"}
 ACTIVE = 0.01  # nats a frame: the KL above which a dimension of z is called active
 
 
@@ -95,17 +97,17 @@ def trained_cost(
     Notes
     -----
     No counterpart.  KL annealing: Bowman et al., arXiv 1511.06349; free bits: Kingma et
-    al., arXiv 1606.04934.  With ``mask`` both terms are of a whole line, and so is the
-    floor: ``free_bits`` times the mean length of the batch's lines.  Several devices
-    each take the mean KL_j of their own part of the batch.
+    al., arXiv 1606.04934.  Several devices each take the mean KL_j of their own part of
+    the batch.
     """
     if args.kl_anneal is None and not args.free_bits:
         return nll_upper_bound, {}
-    kl_term = average(terms["kl_by_dim"].sum(axis=-1), mask)
     if args.free_bits:
         n_frame = 1.0 if mask is None else mask.sum(axis=0).mean()
         kl = mean_by_dim("kl_by_dim", terms["kl_by_dim"], mask)
         kl_term = n_frame * pt.maximum(castX(args.free_bits), kl).sum()
+    else:
+        kl_term = average(terms["kl_by_dim"].sum(axis=-1), mask)
     updates = {}
     if args.kl_anneal is not None:
         kl_count = sharedX(0, name="kl_count")

@@ -295,7 +295,8 @@ def test_gap_compares_at_equal_loudness():
     assert run == "run"
     assert train.split()[0] == train.split()[1].strip("()")
     assert float(valid.split()[0]) < float(train.split()[0])  # quieter
-    assert_allclose(float(by_heart), 3.0, atol=0.3)
+    # The table has one decimal.
+    assert_allclose(float(by_heart), 3.0, atol=0.1)
 
 
 def test_gap_takes_each_part_of_the_corpus_where_it_is(monkeypatch):

@@ -376,7 +376,8 @@ def test_the_ends_of_the_streams_are_of_the_same_kind(rows, percentile):
     """Validation is at the ends; of this short corpus it would hold a phrase or two, and chance."""
     end = 3 * len(rows) // 4
     early, late = (np.percentile(levels(part), percentile) for part in (rows[:end], rows[end:]))
-    assert_allclose(early, late, atol=2)
+    # Phrases differ in loudness by a standard deviation of 1 dB, and these are some twenty.
+    assert_allclose(early, late, atol=1.5)
 
 
 def autocorrelation(frames, lags):

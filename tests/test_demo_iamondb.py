@@ -160,7 +160,8 @@ def test_the_tablet_loses_points_but_not_the_ends_of_traces(writer, monkeypatch)
         assert {tuple(point) for point in some} <= {tuple(point) for point in all_of_them}
     monkeypatch.undo()
     reported = handwriting._reported(10000, np.random.default_rng(0))
-    assert_allclose(reported.mean(), 1 - handwriting.LOST, atol=0.02)
+    # The standard error of a share of 10000 points is 0.005.
+    assert_allclose(reported.mean(), 1 - handwriting.LOST, atol=0.015)
 
 
 def test_plan_puts_dots_and_bars_behind_the_word(writer):

@@ -21,7 +21,7 @@ NEAR = 0.75  # of difflib's ratio: a letter or two of a short word
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that was probably meant: by a slip of the pen, or by its beginning.
+    """Return the known word that was probably meant: by a typing error, or by its beginning.
 
     Case does not count, nor whether words are joined by a dash or an underscore.
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from models.channels import UNITS
 from models.report.logs import DEFAULTS, Run
 
 BOUNDS = ("valid_nll_upper_bound", "valid_nll")  # the RNNs' bound is exact
-UNITS = {"blizzard": "nats a frame", "iamondb": "nats a line", "digits": "nats an image"}
 OF_FILES = ("save_path", "sample_path", "trial", "quiet")  # seen in a run's name, or nowhere
 NONE = "–"
 

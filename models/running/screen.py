@@ -19,12 +19,11 @@ from cle_port.train import Training
 from cle_port.train.ext import Extension
 from cle_port.train.log import Entry, TrainLog
 from cle_port.train.screen import Screen, channels
-from models.channels import ACTIVE, active_dims
+from models.channels import ACTIVE, UNITS, active_dims
 from models.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-UNITS = {"blizzard": "frame", "iamondb": "line", "digits": "image"}
 LABELS = {"nll_upper_bound": "bound", "recon_term": "recon", "kl_term": "KL"}
 STATISTIC = re.compile(r"(max|mean|min)_(.+)|(coeff(?:_mean)?)_(max|min)")
 COLUMNS = ("max", "mean", "min")
@@ -90,7 +89,7 @@ class ShortScreen(Screen):
             logger.info("Best: %s after %d updates, in %s", *self.best, self.best_path)
 
     def _explain(self, entry: Entry) -> None:
-        logger.info("Numbers are nats a %s; a lower bound is better.", self.unit)
+        logger.info("Numbers are %s; a lower bound is better.", self.unit)
         logger.info("%s marks the best validation so far, brackets the change.", self.star)
         if "valid_kl_by_dim" in entry:
             logger.info(
